@@ -1,0 +1,108 @@
+"""The weights in Redis, from both sides: each owner publishes its own contributions, every fuser reads all.
+
+Redis is a view of the learner's log and may be lost at any time. One hash per (task, segment), one field
+per partition, replaced whole when its order is larger: no read-modify-write between learners, nothing twice,
+and the late write of a stopped owner loses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from stream_ensemble.errors import StateError
+
+
+class Key(NamedTuple):
+    """Whose weights: a task, and a segment of it or the whole (None)."""
+
+    task: str
+    segment: str | None = None
+
+
+class Order(NamedTuple):
+    """Decides between two states of one partition: the larger one is the newer one.
+
+    A state in Redis carries the order of its record in the weights topic, so equal orders mean equal bytes.
+    """
+
+    generation: int
+    epoch: int
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A contribution to publish: ``value`` is the encoded contribution of one partition to ``key``."""
+
+    key: Key
+    order: Order
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """An owner's word on what stands in Redis: with ``complete``, every field it ever had up to ``order``."""
+
+    order: Order
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One field as read: the contribution of one partition to one key."""
+
+    order: Order
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All fields of some keys and all markers, read in one instant.
+
+    ``damaged`` holds what was refused: the error by (key, partition), with key None for a marker.
+    """
+
+    fields: Mapping[Key, Mapping[int, Stored]]
+    markers: Mapping[int, Marker]
+    damaged: Mapping[tuple[Key | None, int], StateError] = field(default_factory=dict)
+
+
+class ContributionStore(Protocol):
+    """Where owners publish contributions and fusers read them.
+
+    Every method raises ``ServerUnavailableError`` when the server does not answer within the time-out. A call
+    that timed out may have been carried out; repeating it is safe.
+    """
+
+    async def publish(self, partition: int, changes: Sequence[Change]) -> list[bool]:
+        """Write the fields of ``partition`` whose order is not below what stands there.
+
+        Returns, by change, whether it now stands; False means that a larger order was found and kept.
+        """
+        ...
+
+    async def mark(self, partition: int, marker: Marker) -> bool:
+        """Write the marker of ``partition`` in the same way, and tell the fusers that something is new."""
+        ...
+
+    async def remove_damaged(self, key: Key | None, partition: int) -> None:
+        """Delete a field (or the marker, with key None) if it is damaged; leave a sound one alone."""
+        ...
+
+    async def markers(self) -> Snapshot:
+        """The markers alone: what an idle owner and an idle fuser look at."""
+        ...
+
+    async def read(self, keys: Sequence[Key]) -> Snapshot:
+        """All fields of ``keys`` and all markers in one instant; what is damaged is refused and listed."""
+        ...
+
+    def changes(self) -> AsyncIterator[int]:
+        """Partitions whose owner has just published. A hint: it may miss some, and ends with the server."""
+        ...
+
+    async def close(self) -> None:
+        """Close the connections; the store cannot be used afterwards."""
+        ...

@@ -1,0 +1,243 @@
+"""What every contribution store promises, held over memory and over a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+from redis.asyncio import Redis
+
+from stream_ensemble.errors import ServerUnavailableError, StateError
+from stream_ensemble.stores.contribution_field import decode_field, encode_field
+from stream_ensemble.stores.contributions import Change, ContributionStore, Key, Marker, Order, Stored
+from stream_ensemble.stores.memory_contributions import MemoryContributionStore
+from stream_ensemble.stores.redis_contributions import RedisContributionStore
+from stream_ensemble.stores.redis_keys import RedisKeys
+
+EVERYWHERE = Key("class")
+NORTH = Key("class", "north")
+
+
+class Subject:
+    """A store, and ways to do to it what the world does."""
+
+    def __init__(
+        self,
+        store: ContributionStore,
+        put: Callable[[Key | None, int, bytes], Awaitable[None]],
+        get: Callable[[Key | None, int], Awaitable[bytes | None]],
+        empty: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.store = store
+        self.put = put
+        self.get = get
+        self.empty = empty
+
+
+@pytest.fixture(params=["memory", "redis"])
+def subject(request: pytest.FixtureRequest, runner: asyncio.Runner) -> Iterator[Subject]:
+    if request.param == "memory":
+        yield _memory_subject()
+        return
+    redis = Redis.from_url(request.getfixturevalue("redis_url"))
+    keys = RedisKeys("test", uuid.uuid4().hex)
+    store = RedisContributionStore(redis, keys, timeout_s=5)
+
+    def name(key: Key | None) -> str:
+        return keys.markers() if key is None else keys.weights(key)
+
+    async def put(key: Key | None, partition: int, raw: bytes) -> None:
+        await redis.hset(name(key), str(partition), raw)
+
+    async def get(key: Key | None, partition: int) -> bytes | None:
+        return await redis.hget(name(key), str(partition))
+
+    async def empty() -> None:
+        await redis.script_flush()
+        await redis.delete(name(None), name(EVERYWHERE), name(NORTH))
+
+    yield Subject(store, put, get, empty)
+    runner.run(store.close())
+
+
+def _memory_subject() -> Subject:
+    store = MemoryContributionStore()
+
+    async def put(key: Key | None, partition: int, raw: bytes) -> None:
+        store.hashes.setdefault(key, {})[partition] = raw
+
+    async def get(key: Key | None, partition: int) -> bytes | None:
+        return store.hashes.get(key, {}).get(partition)
+
+    async def empty() -> None:
+        store.flush_all()
+
+    return Subject(store, put, get, empty)
+
+
+async def test_reads_back_what_owners_published(subject: Subject) -> None:
+    await subject.store.publish(0, [Change(EVERYWHERE, Order(0, 1, 1), b"zero")])
+    await subject.store.publish(
+        3, [Change(EVERYWHERE, Order(0, 2, 9), b"three"), Change(NORTH, Order(0, 2, 8), bytes(range(256)))]
+    )
+    snapshot = await subject.store.read([EVERYWHERE, NORTH])
+    assert snapshot.fields == {
+        EVERYWHERE: {0: Stored(Order(0, 1, 1), b"zero"), 3: Stored(Order(0, 2, 9), b"three")},
+        NORTH: {3: Stored(Order(0, 2, 8), bytes(range(256)))},
+    }
+    assert not snapshot.damaged
+
+
+async def test_what_nobody_wrote_is_absent_not_an_error(subject: Subject) -> None:
+    snapshot = await subject.store.read([NORTH])
+    assert snapshot.fields == {NORTH: {}}
+    assert snapshot.markers == {}
+    assert await subject.store.publish(0, []) == []
+
+
+@pytest.mark.parametrize(
+    ("held", "offered", "wins"),
+    [
+        (Order(0, 1, 5), Order(0, 1, 6), True),
+        (Order(0, 1, 5), Order(0, 1, 4), False),
+        (Order(0, 2, 1), Order(0, 1, 99), False),
+        (Order(0, 1, 99), Order(0, 2, 1), True),
+        (Order(1, 1, 1), Order(0, 9, 9), False),
+        (Order(0, 9, 9), Order(1, 1, 1), True),
+        (Order(0, 9, 0), Order(0, 10, 0), True),
+    ],
+)
+async def test_the_larger_order_stands(subject: Subject, held: Order, offered: Order, wins: bool) -> None:
+    await subject.store.publish(1, [Change(EVERYWHERE, held, b"held")])
+    assert await subject.store.publish(1, [Change(EVERYWHERE, offered, b"offered")]) == [wins]
+    stored = (await subject.store.read([EVERYWHERE])).fields[EVERYWHERE][1]
+    assert stored == (Stored(offered, b"offered") if wins else Stored(held, b"held"))
+
+
+async def test_publishing_again_after_a_lost_answer_changes_nothing(subject: Subject) -> None:
+    change = Change(EVERYWHERE, Order(0, 1, 1), b"x")
+    assert await subject.store.publish(0, [change]) == [True]
+    assert await subject.store.publish(0, [change]) == [True]
+    assert (await subject.store.read([EVERYWHERE])).fields[EVERYWHERE] == {0: Stored(Order(0, 1, 1), b"x")}
+
+
+async def test_a_stopped_owners_marker_loses(subject: Subject) -> None:
+    assert await subject.store.mark(2, Marker(Order(0, 5, 1), complete=True))
+    assert not await subject.store.mark(2, Marker(Order(0, 4, 7), complete=True))
+    assert (await subject.store.markers()).markers == {2: Marker(Order(0, 5, 1), complete=True)}
+
+
+async def test_works_on_after_the_server_lost_everything(subject: Subject) -> None:
+    await subject.store.publish(0, [Change(EVERYWHERE, Order(0, 1, 2), b"x")])
+    await subject.store.mark(0, Marker(Order(0, 1, 2), complete=True))
+    await subject.empty()
+    assert (await subject.store.markers()).markers == {}
+    assert await subject.store.publish(0, [Change(EVERYWHERE, Order(0, 1, 2), b"x")]) == [True]
+    assert (await subject.store.read([EVERYWHERE])).fields[EVERYWHERE] == {0: Stored(Order(0, 1, 2), b"x")}
+
+
+@pytest.mark.parametrize("damage", [b"", b"short", b"9" * 48, b"x" * 200, None])
+async def test_damaged_values_are_refused_and_mended(subject: Subject, damage: bytes | None) -> None:
+    change = Change(EVERYWHERE, Order(0, 1, 1), b"sound")
+    await subject.store.publish(0, [change])
+    await subject.store.publish(1, [change])
+    raw = await subject.get(EVERYWHERE, 1)
+    assert raw is not None
+    await subject.put(EVERYWHERE, 1, raw[:-1] + b"!" if damage is None else damage)
+    snapshot = await subject.store.read([EVERYWHERE])
+    assert snapshot.fields[EVERYWHERE] == {0: Stored(Order(0, 1, 1), b"sound")}
+    assert isinstance(snapshot.damaged[EVERYWHERE, 1], StateError)
+    await subject.store.remove_damaged(EVERYWHERE, 1)
+    await subject.store.remove_damaged(EVERYWHERE, 0)
+    assert await subject.store.publish(1, [change]) == [True]
+    assert not (await subject.store.read([EVERYWHERE])).damaged
+    assert (await subject.store.read([EVERYWHERE])).fields[EVERYWHERE].keys() == {0, 1}
+
+
+async def test_a_damaged_marker_is_no_marker(subject: Subject) -> None:
+    await subject.put(None, 0, b"nonsense")
+    snapshot = await subject.store.markers()
+    assert snapshot.markers == {}
+    assert isinstance(snapshot.damaged[None, 0], StateError)
+    await subject.store.remove_damaged(None, 0)
+    assert not (await subject.store.markers()).damaged
+
+
+async def test_a_field_copied_to_another_partition_or_key_is_refused(subject: Subject) -> None:
+    raw = encode_field(EVERYWHERE, 0, Order(0, 1, 1), b"x")
+    await subject.put(EVERYWHERE, 1, raw)
+    await subject.put(NORTH, 0, raw)
+    snapshot = await subject.store.read([EVERYWHERE, NORTH])
+    assert snapshot.damaged.keys() == {(EVERYWHERE, 1), (NORTH, 0)}
+
+
+async def test_segments_cannot_be_taken_for_one_another(subject: Subject) -> None:
+    keys = [Key("class", s) for s in (None, "*", "=*", "a}b", "a%7Db", "{", "", ":", "ü")]
+    for sequence, key in enumerate(keys):
+        assert await subject.store.publish(0, [Change(key, Order(0, 1, sequence), b"x")]) == [True]
+    fields = (await subject.store.read(keys)).fields
+    assert [fields[key][0].order.sequence for key in keys] == list(range(len(keys)))
+
+
+async def test_listeners_hear_of_a_marker(subject: Subject) -> None:
+    heard: asyncio.Queue[int] = asyncio.Queue()
+
+    async def listen() -> None:
+        async for partition in subject.store.changes():
+            heard.put_nowait(partition)
+
+    listener = asyncio.create_task(listen())
+    try:
+        async with asyncio.timeout(10):
+            # The subscription has no acknowledgement here, so the owner's word is repeated until it is heard.
+            sequence = 0
+            while heard.empty():
+                sequence += 1
+                await subject.store.mark(7, Marker(Order(0, 1, sequence), complete=True))
+                await asyncio.sleep(0.01)
+        assert heard.get_nowait() == 7
+    finally:
+        listener.cancel()
+
+
+def test_every_single_flipped_byte_is_noticed() -> None:
+    raw = encode_field(EVERYWHERE, 3, Order(1, 2, 3), b"value")
+    assert decode_field(EVERYWHERE, 3, raw) == Stored(Order(1, 2, 3), b"value")
+    for at in range(len(raw)):
+        with pytest.raises(StateError):
+            decode_field(EVERYWHERE, 3, raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :])
+    with pytest.raises(StateError):
+        decode_field(EVERYWHERE, 3, raw[:-1])
+
+
+def test_an_order_beyond_the_digits_is_refused() -> None:
+    with pytest.raises(StateError):
+        encode_field(EVERYWHERE, 0, Order(0, 10**16, 0), b"")
+
+
+async def test_a_server_that_is_away_gives_an_error_in_time() -> None:
+    redis = Redis(host="127.0.0.1", port=1)
+    store = RedisContributionStore(redis, RedisKeys("a", "b"), timeout_s=0.5)
+    async with asyncio.timeout(5):
+        with pytest.raises(ServerUnavailableError, match=r"127\.0\.0\.1:1:"):
+            await store.publish(0, [Change(EVERYWHERE, Order(0, 0, 0), b"")])
+        with pytest.raises(ServerUnavailableError):
+            await store.read([EVERYWHERE])
+    await store.close()
+
+
+async def test_a_server_that_does_not_answer_gives_an_error_in_time() -> None:
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()[:2]
+    store = RedisContributionStore(Redis(host=host, port=port), RedisKeys("a", "b"), timeout_s=0.3)
+    async with asyncio.timeout(5):
+        with pytest.raises(ServerUnavailableError, match="no answer within"):
+            await store.read([EVERYWHERE])
+    await store.close()
+    server.close()
