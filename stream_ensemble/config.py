@@ -1,6 +1,7 @@
 """Typed settings: ``ensemble.toml`` plus environment variables.
 
-This module holds what a setting is; reading, checking and explaining them is in ``settings_file.py``.
+This module holds what a setting is; ``settings_file.py`` reads, checks and writes them. The description of a
+setting stands here once: ``stream-ensemble init`` and ``docs/settings.md`` are made from it.
 Durations carry their unit in the name.
 """
 
@@ -8,16 +9,28 @@ from __future__ import annotations
 
 import hashlib
 from typing import Annotated, Literal
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 from msgspec import Meta, Struct, field
+from msgspec.structs import force_setattr
 
-Port = Annotated[int, Meta(ge=1, le=65535)]
 Positive = Annotated[float, Meta(gt=0)]
 NonNegative = Annotated[float, Meta(ge=0)]
-Count = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 #: Names become parts of topic names, group ids and Redis keys.
-Identifier = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+\Z")]
+Identifier = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9._-]{1,64}\Z",
+        extra={"expected": "a name of 1 to 64 letters, digits, dots, dashes or underscores"},
+    ),
+]
+ServerAddress = Annotated[
+    str,
+    Meta(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^\s,:/@\[\]]+):[0-9]{1,5}\Z", extra={"expected": "host:port"}),
+]
+ClassName = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 class Secret:
@@ -47,112 +60,288 @@ class Secret:
 class Kafka(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """How to reach Kafka, alike for the workers, the SDK and the command line."""
 
-    bootstrap_servers: list[str] = field(default_factory=lambda: ["127.0.0.1:9092"])
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
-    sasl_username: str | None = None
-    sasl_password: Secret | None = None
-    ssl_cafile: str | None = None
-    ssl_certfile: str | None = None
-    ssl_keyfile: str | None = None
-    ssl_keyfile_password: Secret | None = None
-    ssl_check_hostname: bool = True
-    replication_factor: Count = 1
-    request_timeout_s: Positive = 40.0
-    session_timeout_s: Positive = 10.0
-    heartbeat_interval_s: Positive = 1.0
-    rebalance_timeout_s: Positive = 10.0
-    #: How long the broker may hold an empty fetch; the granularity of the deadline evidence.
-    fetch_max_wait_ms: Count = 50
-    fetch_max_bytes_per_partition: Count = 4 << 20
-    commit_interval_s: Positive = 1.0
-    linger_ms: Annotated[int, Meta(ge=0)] = 2
-    max_batch_bytes: Count = 256 << 10
-    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "none"
+    bootstrap_servers: Annotated[
+        list[ServerAddress], Meta(min_length=1, description="Brokers to ask first, each host:port.")
+    ] = field(default_factory=lambda: ["127.0.0.1:9092"])
+    security_protocol: Annotated[
+        Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"],
+        Meta(description="What the brokers' listener speaks; SSL is TLS."),
+    ] = "PLAINTEXT"
+    sasl_mechanism: Annotated[
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None,
+        Meta(
+            description="How to log in; needed with SASL_PLAINTEXT and SASL_SSL.", examples=["SCRAM-SHA-512"]
+        ),
+    ] = None
+    sasl_username: Annotated[str | None, Meta(description="Who logs in.", examples=["stream-ensemble"])] = (
+        None
+    )
+    sasl_password: Annotated[Secret | None, Meta(description="Password of that user.", examples=["…"])] = None
+    ssl_cafile: Annotated[
+        str | None,
+        Meta(description="PEM file of the authorities to trust; absent: the system's.", examples=["ca.pem"]),
+    ] = None
+    ssl_certfile: Annotated[
+        str | None,
+        Meta(
+            description="PEM file of the client's certificate, where brokers ask for one.",
+            examples=["client.pem"],
+        ),
+    ] = None
+    ssl_keyfile: Annotated[
+        str | None,
+        Meta(description="PEM file of its key; absent: it stands in ssl_certfile.", examples=["client.key"]),
+    ] = None
+    ssl_keyfile_password: Annotated[
+        Secret | None, Meta(description="Password of that key, where it is encrypted.", examples=["…"])
+    ] = None
+    ssl_check_hostname: Annotated[
+        bool, Meta(description="Whether a broker's certificate must name the host it was reached by.")
+    ] = True
+    replication_factor: Annotated[
+        int, Meta(ge=1, le=32_767, description="Copies of each topic that `topics create` makes.")
+    ] = 1
+    request_timeout_s: Annotated[
+        float, Meta(gt=0, le=300, description="How long one request to a broker may take.")
+    ] = 40.0
+    session_timeout_s: Annotated[
+        float,
+        Meta(gt=0, le=1800, description="A worker without a heartbeat for this long loses its partitions."),
+    ] = 10.0
+    heartbeat_interval_s: Annotated[
+        float, Meta(gt=0, le=600, description="Time between heartbeats; at most a third of the session.")
+    ] = 1.0
+    rebalance_timeout_s: Annotated[
+        float,
+        Meta(gt=0, le=600, description="How long a worker may take to let go of its partitions."),
+    ] = 10.0
+    fetch_max_wait_ms: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=60_000,
+            description="How long a broker may hold an empty fetch; how finely the end of waiting is seen.",
+        ),
+    ] = 50
+    fetch_max_bytes_per_partition: Annotated[
+        int, Meta(ge=1024, le=2**31 - 1, description="Most bytes of one partition in one fetch.")
+    ] = 4 << 20
+    commit_interval_s: Annotated[
+        float, Meta(gt=0, le=3600, description="Time between commits of the input offsets.")
+    ] = 1.0
+    linger_ms: Annotated[
+        int, Meta(ge=0, le=60_000, description="How long a batch waits for more records.")
+    ] = 2
+    max_batch_bytes: Annotated[int, Meta(ge=1024, le=2**30, description="Largest batch produced.")] = (
+        256 << 10
+    )
+    compression: Annotated[
+        Literal["none", "gzip", "snappy", "lz4", "zstd"], Meta(description="Compression of produced batches.")
+    ] = "none"
 
 
 class Redis(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """How to reach Redis. A user and password may stand in the URL or beside it; ``rediss://`` is TLS."""
+    """How to reach Redis. A user and password in the URL are moved out of it, so it can be shown."""
 
-    url: str = "redis://127.0.0.1:6379/0"
-    username: str | None = None
-    password: Secret | None = None
-    ssl_cafile: str | None = None
-    ssl_certfile: str | None = None
-    ssl_keyfile: str | None = None
-    ssl_check_hostname: bool = True
-    timeout_s: Positive = 1.0
-    #: How often a fuser looks for new weights, and the least time between two it adopts.
-    poll_interval_ms: Annotated[int, Meta(ge=10, le=1000)] = 250
+    url: Annotated[
+        str,
+        Meta(
+            pattern=r"^(rediss?://[^\s/?#]|unix://)\S*\Z",
+            description="redis://HOST:PORT/DB, rediss:// for TLS, or unix://PATH.",
+            extra={"expected": "a URL as redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix://PATH"},
+        ),
+    ] = "redis://127.0.0.1:6379/0"
+    username: Annotated[
+        str | None, Meta(description="ACL user; absent: the default user.", examples=["stream-ensemble"])
+    ] = None
+    password: Annotated[Secret | None, Meta(description="Password of that user.", examples=["…"])] = None
+    ssl_cafile: Annotated[
+        str | None,
+        Meta(description="PEM file of the authorities to trust; absent: the system's.", examples=["ca.pem"]),
+    ] = None
+    ssl_certfile: Annotated[
+        str | None,
+        Meta(
+            description="PEM file of the client's certificate, where the server asks for one.",
+            examples=["client.pem"],
+        ),
+    ] = None
+    ssl_keyfile: Annotated[
+        str | None,
+        Meta(description="PEM file of its key; absent: it stands in ssl_certfile.", examples=["client.key"]),
+    ] = None
+    ssl_check_hostname: Annotated[
+        bool, Meta(description="Whether the server's certificate must name the host it was reached by.")
+    ] = True
+    timeout_s: Annotated[
+        float, Meta(gt=0, le=60, description="How long connecting or one command may take.")
+    ] = 1.0
+    poll_interval_ms: Annotated[
+        int,
+        Meta(
+            ge=10,
+            le=1000,
+            description="How often a fuser looks for new weights, and the least time between two it adopts.",
+        ),
+    ] = 250
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        if "@" not in parts.netloc:
+            # The value itself is kept out of the message: the rest of a password would stand in it.
+            if "@" in self.url and parts.scheme != "unix":
+                raise ValueError("write the characters / ? # of a password in a URL as %2F %3F %23")
+            return
+        userinfo, _, address = parts.netloc.rpartition("@")
+        user, _, password = userinfo.partition(":")
+        force_setattr(self, "url", parts._replace(netloc=address).geturl())
+        if user:
+            _set_once(self, "username", unquote(user))
+        if password:
+            _set_once(self, "password", Secret(unquote(password)))
+
+
+def _set_once(redis: Redis, name: str, value: str | Secret) -> None:
+    if getattr(redis, name) not in (None, value):
+        raise ValueError(f"{name} stands in the url and beside it, and they differ")
+    force_setattr(redis, name, value)
 
 
 class Worker(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """What concerns one process rather than an ensemble."""
 
-    data_dir: str = "stream-ensemble-data"
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    data_dir: Annotated[
+        str, Meta(min_length=1, description="Where a learner keeps its local store; a cache, safe to delete.")
+    ] = "stream-ensemble-data"
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"], Meta(description="Least severe message that is logged.")
+    ] = "INFO"
 
 
 class Topics(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """Topic names; ``{ensemble}`` and ``{member}`` are filled in.
+    """Topic names; ``{ensemble}`` and ``{member}`` are filled in."""
 
-    Without ``{member}`` in ``predictions`` all members share one topic. An empty ``requests`` means none.
-    """
-
-    predictions: str = "{ensemble}.predictions.{member}"
-    requests: str = "{ensemble}.requests"
-    fused: str = "{ensemble}.fused"
-    late: str = "{ensemble}.late"
-    feedback: str = "{ensemble}.feedback"
-    weights: str = "{ensemble}.weights"
-    applied: str = "{ensemble}.applied"
-    dead_letter: str = "{ensemble}.dead-letter"
+    predictions: Annotated[
+        str, Meta(description="What the members publish; without {member} all of them share one topic.")
+    ] = "{ensemble}.predictions.{member}"
+    requests: Annotated[
+        str, Meta(description="Who is expected to answer, by when; empty: the ensemble has no such topic.")
+    ] = "{ensemble}.requests"
+    fused: Annotated[str, Meta(description="The one terminal answer to each request.")] = "{ensemble}.fused"
+    late: Annotated[str, Meta(description="Predictions that came after the end.")] = "{ensemble}.late"
+    feedback: Annotated[str, Meta(description="Labels.")] = "{ensemble}.feedback"
+    weights: Annotated[str, Meta(description="The learner's contributions; compacted.")] = (
+        "{ensemble}.weights"
+    )
+    applied: Annotated[str, Meta(description="Labels learned or parked; compacted.")] = "{ensemble}.applied"
+    dead_letter: Annotated[
+        str, Meta(description="Records that cannot be used, unchanged, with the reason.")
+    ] = "{ensemble}.dead-letter"
 
 
 class Classification(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """One of C exclusive classes; members answer with C probabilities."""
 
-    kind: Literal["classification"] = "classification"
-    name: Identifier = "class"
-    classes: Annotated[list[str], Meta(min_length=2, max_length=10_000)]
-    #: How far the probabilities of an output may be from summing to 1.
-    sum_tolerance: Annotated[float, Meta(ge=0, le=0.5)] = 1e-3
+    kind: Annotated[Literal["classification"], Meta(description="Kind of task.")] = "classification"
+    name: Annotated[Identifier, Meta(description="Names the task in the weights' keys.")] = "class"
+    classes: Annotated[
+        list[ClassName],
+        Meta(
+            min_length=2,
+            max_length=10_000,
+            description="Class names, in the order of the members' probabilities.",
+        ),
+    ]
+    sum_tolerance: Annotated[
+        float, Meta(ge=0, le=0.5, description="How far an output's probabilities may be from summing to 1.")
+    ] = 1e-3
 
 
 class Learning(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """How the weights follow the labels."""
 
-    algorithm: Literal["bank", "ml_poly", "uniform", "fixed"] = "ml_poly"
-    #: Labels until an old one counts half; absent: never. For ``ml_poly``.
-    half_life: Positive | None = 500.0
-    #: Share of every awake member that no loss takes away.
-    floor: Annotated[float, Meta(ge=0, lt=1)] = 0.01
-    #: By member, for ``fixed``.
-    weights: dict[str, NonNegative] | None = None
-    flush_interval_ms: Annotated[int, Meta(ge=10, le=10_000)] = 250
-    label_horizon_s: Positive = 86_400.0
-    orphan_horizon_s: Positive = 86_400.0
+    algorithm: Annotated[
+        Literal["bank", "ml_poly", "uniform", "fixed"],
+        Meta(description="How weights are learned; uniform and fixed learn nothing."),
+    ] = "ml_poly"
+    half_life: Annotated[
+        Positive | None,
+        Meta(description='Labels until an old one counts half, for ml_poly; "none": nothing is forgotten.'),
+    ] = 500.0
+    floor: Annotated[
+        float,
+        Meta(ge=0, lt=1, description="Share of the weight spread evenly over the awake members."),
+    ] = 0.01
+    weights: Annotated[
+        dict[str, NonNegative] | None,
+        Meta(
+            description="Weight of every member, for fixed.",
+            examples=[{"forest": 1.0, "network": 2.0, "neighbours": 1.0}],
+        ),
+    ] = None
+    flush_interval_ms: Annotated[
+        int, Meta(ge=10, le=10_000, description="Time between the learner's transactions.")
+    ] = 250
+    label_horizon_s: Annotated[
+        float,
+        Meta(
+            gt=0, le=315_360_000, description="A label counts if it comes this soon after its fused record."
+        ),
+    ] = 86_400.0
+    orphan_horizon_s: Annotated[
+        float,
+        Meta(gt=0, le=315_360_000, description="How long a label waits for a fused record not seen yet."),
+    ] = 86_400.0
 
 
 class Ensemble(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """One ensemble: its members, its task, its deadline and its topics."""
 
-    members: Annotated[list[Identifier], Meta(min_length=1, max_length=64)]
+    members: Annotated[
+        list[Identifier], Meta(min_length=1, max_length=64, description="The models that are awaited.")
+    ]
     task: Classification
-    partitions: Annotated[int, Meta(ge=1, le=1024)] = 4
-    #: From the append time of a request's first record to the end of waiting.
-    deadline_ms: Count = 1000
-    #: Least number of outputs an answer is made of.
-    quorum: Count = 1
-    #: Below the quorum at the deadline: ``prior`` (answer with these probabilities) or none (``expired``).
-    prior: list[float] | None = None
-    #: A member with nothing appended for this long is not waited for; at least two deadlines.
-    silence_after_ms: Count | None = None
-    #: A prediction appended more than this after its request was made never opens a request.
-    lateness_horizon_s: Positive = 600.0
-    #: A partition unreadable by error for this long is given up.
-    hold_limit_s: Positive = 60.0
-    max_open_requests: Count = 200_000
+    partitions: Annotated[
+        int,
+        Meta(ge=1, le=1024, description="Partitions of every topic; not to be changed once it is in use."),
+    ] = 4
+    deadline_ms: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=86_400_000,
+            description="From the append time of a request's first record to the end of waiting.",
+        ),
+    ] = 1000
+    quorum: Annotated[Count, Meta(description="Least number of outputs an answer is made of.")] = 1
+    prior: Annotated[
+        list[NonNegative] | None,
+        Meta(
+            description="Class probabilities answered below the quorum; absent: no answer (expired).",
+            examples=[[0.5, 0.25, 0.25]],
+        ),
+    ] = None
+    silence_after_ms: Annotated[
+        Count | None,
+        Meta(
+            description="A member without a record for this long is not waited for; absent: two deadlines.",
+            examples=[5000],
+        ),
+    ] = None
+    lateness_horizon_s: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=315_360_000,
+            description="A prediction appended this long after its request was made never opens a request.",
+        ),
+    ] = 600.0
+    hold_limit_s: Annotated[
+        float, Meta(gt=0, le=86_400, description="A partition unreadable by error for this long is given up.")
+    ] = 60.0
+    max_open_requests: Annotated[
+        Count, Meta(description="Open requests in one process at which reading is held back.")
+    ] = 200_000
     topics: Topics = field(default_factory=Topics)
     learning: Learning = field(default_factory=Learning)
 
@@ -160,12 +349,13 @@ class Ensemble(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
 class Settings(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """The whole of ``ensemble.toml``."""
 
-    #: Names the deployment: group ids and transactional ids start with it.
-    app: Identifier = "stream-ensemble"
+    app: Annotated[
+        Identifier, Meta(description="Names the deployment: group ids and transactional ids start with it.")
+    ] = "stream-ensemble"
     kafka: Kafka = field(default_factory=Kafka)
     redis: Redis = field(default_factory=Redis)
     worker: Worker = field(default_factory=Worker)
-    ensembles: Annotated[dict[Identifier, Ensemble], Meta(min_length=1)]
+    ensembles: Annotated[dict[Identifier, Ensemble], Meta(min_length=1, description="By name.")]
 
 
 class TopicNames(Struct, frozen=True):

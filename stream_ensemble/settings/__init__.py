@@ -1,0 +1,1 @@
+"""Reading, checking and describing settings; ``stream_ensemble.settings_file`` is the way in."""
