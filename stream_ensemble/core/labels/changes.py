@@ -1,0 +1,79 @@
+"""Changes of one flush on top of what is stored: nothing is lost or half done if the flush never happens."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+
+from stream_ensemble.core.labels.records import Answer, DeadLabel, Known, Verdict
+from stream_ensemble.messages import CreditBlock
+
+
+class Changes:
+    """A ``Known`` that shows the changes of this flush before what is stored.
+
+    Attributes:
+        answers: fused records read.
+        blocks: credit blocks read, each with the newest append time (ms) at which a record carried it.
+        verdicts: what became of labels; None: a parked label that was given up.
+        dead: labels for the dead-letter topic.
+        counts: what happened, by word, for the metrics.
+    """
+
+    def __init__(self, stored: Known) -> None:
+        self._stored = stored
+        self.answers: dict[str, Answer] = {}
+        self.blocks: dict[str, tuple[int, CreditBlock]] = {}
+        self.verdicts: dict[str, Verdict | None] = {}
+        self.dead: list[DeadLabel] = []
+        self.counts: Counter[str] = Counter()
+        self._parked_more = 0
+
+    def answer(self, request_id: str) -> Answer | None:
+        """See ``Known``."""
+        return self.answers.get(request_id) or self._stored.answer(request_id)
+
+    def verdict(self, request_id: str) -> Verdict | None:
+        """See ``Known``."""
+        if request_id in self.verdicts:
+            return self.verdicts[request_id]
+        return self._stored.verdict(request_id)
+
+    def block(self, digest: str) -> CreditBlock | None:
+        """See ``Known``."""
+        carried = self.blocks.get(digest)
+        return carried[1] if carried else self._stored.block(digest)
+
+    def parked(self, appended_before: int, limit: int) -> list[tuple[str, Verdict]]:
+        """See ``Known``."""
+        here = [
+            (request_id, verdict)
+            for request_id, verdict in self.verdicts.items()
+            if verdict is not None and not verdict.learned and verdict.appended < appended_before
+        ]
+        # So many more because each change may hide a stored one.
+        stored = [
+            (request_id, verdict)
+            for request_id, verdict in self._stored.parked(appended_before, limit + len(self.verdicts))
+            if request_id not in self.verdicts
+        ]
+        return heapq.nsmallest(limit, here + stored, key=lambda item: item[1].appended)
+
+    def parked_count(self) -> int:
+        """See ``Known``."""
+        return self._stored.parked_count() + self._parked_more
+
+    def decide(self, request_id: str, verdict: Verdict | None) -> None:
+        """Set what became of a request's label."""
+        before = self.verdict(request_id)
+        self._parked_more += _is_parked(verdict) - _is_parked(before)
+        self.verdicts[request_id] = verdict
+
+    def refuse(self, dead: DeadLabel) -> None:
+        """Send a label to dead-letter."""
+        self.dead.append(dead)
+        self.counts[f"dead:{dead.reason}"] += 1
+
+
+def _is_parked(verdict: Verdict | None) -> int:
+    return int(verdict is not None and not verdict.learned)

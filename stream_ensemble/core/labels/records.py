@@ -1,0 +1,90 @@
+"""What the learner of one partition knows of a request, and what it is asked about."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from msgspec import Struct
+
+from stream_ensemble.messages import CreditBlock, Label, Source
+
+
+class Answer(NamedTuple):
+    """A fused record: where it stands in the fused topic, its append time (ms) and its bytes."""
+
+    offset: int
+    appended: int
+    value: bytes
+
+
+class Feedback(NamedTuple):
+    """A label as it arrived, read and found in order by itself.
+
+    ``appended`` and ``origin`` are those of the record the label was first written in, even if it was
+    forwarded; ``value`` is that record's bytes, for the dead-letter topic.
+    """
+
+    request_id: str
+    label: Label
+    revision: int
+    weight: float
+    appended: int
+    origin: Source
+    value: bytes
+
+
+class Verdict(Struct, frozen=True, array_like=True, gc=False):
+    """What became of a request's newest label: learned, or parked until its fused record comes.
+
+    ``label`` is the class's name. ``value`` is kept while parked: the label may still have to go to
+    dead-letter.
+    """
+
+    learned: bool
+    label: str
+    revision: int
+    weight: float
+    appended: int
+    origin: Source
+    generation: int = 0
+    value: bytes = b""
+
+    @property
+    def place(self) -> tuple[int, int, Source]:
+        """Decides between two labels of one request: revision, then append time, then origin."""
+        return self.revision, self.appended, self.origin
+
+
+class DeadLabel(NamedTuple):
+    """A label that cannot be used: it goes to dead-letter with the reason."""
+
+    reason: str
+    detail: str
+    request_id: str
+    appended: int
+    origin: Source
+    value: bytes
+
+
+class Known(Protocol):
+    """What is known of requests and credit: the local store, or the changes since its last flush over it."""
+
+    def answer(self, request_id: str) -> Answer | None:
+        """The fused record of a request."""
+        ...
+
+    def verdict(self, request_id: str) -> Verdict | None:
+        """What became of its newest label."""
+        ...
+
+    def block(self, digest: str) -> CreditBlock | None:
+        """A credit block by digest."""
+        ...
+
+    def parked(self, appended_before: int, limit: int) -> list[tuple[str, Verdict]]:
+        """Up to ``limit`` parked labels appended before (ms), oldest first."""
+        ...
+
+    def parked_count(self) -> int:
+        """How many labels are parked."""
+        ...

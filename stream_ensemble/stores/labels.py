@@ -1,0 +1,54 @@
+"""What the learner of one partition must remember of requests, kept beside it: a cache of the topics.
+
+Everything here can be rebuilt from the fused and the applied topic. The store says up to where it agrees
+with them and who wrote it, so that its owner can tell whether to trust it.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from msgspec import Struct
+
+from stream_ensemble.core.labels.changes import Changes
+from stream_ensemble.core.labels.records import Known
+
+
+class Position(Struct, frozen=True, array_like=True):
+    """Up to where a store agrees with the topics, as the next offset of each, and who wrote it last.
+
+    ``owner`` is the stamp of one ownership of the partition; nobody ever uses it again.
+    """
+
+    owner: str
+    fused: int
+    feedback: int
+    applied: int
+
+
+class LabelStore(Known, Protocol):
+    """A ``Known`` that takes changes in, flush by flush. Owned by one task; no method waits for a network."""
+
+    def position(self) -> Position | None:
+        """The position of the last ``write``; None if there was none."""
+        ...
+
+    def write(self, changes: Changes, position: Position) -> None:
+        """Take in the answers, verdicts and blocks of one flush and the position, all or nothing."""
+        ...
+
+    def expire(self, appended_before: int, limit: int) -> int:
+        """Forget answers and learned verdicts whose own append time (ms) is before, and credit blocks that no
+        record appended since carried; at most ``limit`` of each. Parked labels stay.
+
+        Returns how many answers went.
+        """
+        ...
+
+    def clear(self) -> None:
+        """Forget everything, the position too."""
+        ...
+
+    def close(self) -> None:
+        """Let go of files; the store cannot be used afterwards."""
+        ...

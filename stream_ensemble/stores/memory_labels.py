@@ -1,0 +1,74 @@
+"""Labels in this process's memory: next to RocksDB in the contract suite, and for tests of the learner."""
+
+from __future__ import annotations
+
+import heapq
+
+from stream_ensemble.core.labels.changes import Changes
+from stream_ensemble.core.labels.records import Answer, Verdict
+from stream_ensemble.messages import CreditBlock
+from stream_ensemble.stores.labels import Position
+
+
+class MemoryLabelStore:
+    """A ``LabelStore`` in dictionaries; it does not survive its process."""
+
+    def __init__(self) -> None:
+        self._position: Position | None = None
+        self._answers: dict[str, Answer] = {}
+        self._verdicts: dict[str, Verdict] = {}
+        self._parked: dict[str, Verdict] = {}
+        self._blocks: dict[str, tuple[int, CreditBlock]] = {}
+
+    def position(self) -> Position | None:
+        """See ``LabelStore``."""
+        return self._position
+
+    def answer(self, request_id: str) -> Answer | None:
+        """See ``Known``."""
+        return self._answers.get(request_id)
+
+    def verdict(self, request_id: str) -> Verdict | None:
+        """See ``Known``."""
+        return self._verdicts.get(request_id) or self._parked.get(request_id)
+
+    def block(self, digest: str) -> CreditBlock | None:
+        """See ``Known``."""
+        carried = self._blocks.get(digest)
+        return carried[1] if carried else None
+
+    def parked(self, appended_before: int, limit: int) -> list[tuple[str, Verdict]]:
+        """See ``Known``."""
+        due = (item for item in self._parked.items() if item[1].appended < appended_before)
+        return heapq.nsmallest(limit, due, key=lambda item: item[1].appended)
+
+    def parked_count(self) -> int:
+        """See ``Known``."""
+        return len(self._parked)
+
+    def write(self, changes: Changes, position: Position) -> None:
+        """See ``LabelStore``."""
+        self._answers.update(changes.answers)
+        self._blocks.update(changes.blocks)
+        for request_id, verdict in changes.verdicts.items():
+            self._verdicts.pop(request_id, None)
+            self._parked.pop(request_id, None)
+            if verdict is not None:
+                (self._verdicts if verdict.learned else self._parked)[request_id] = verdict
+        self._position = position
+
+    def expire(self, appended_before: int, limit: int) -> int:
+        """See ``LabelStore``."""
+        old = [name for name, answer in self._answers.items() if answer.appended < appended_before][:limit]
+        for request_id in old:
+            del self._answers[request_id]
+        self._verdicts = {k: v for k, v in self._verdicts.items() if v.appended >= appended_before}
+        self._blocks = {k: v for k, v in self._blocks.items() if v[0] >= appended_before}
+        return len(old)
+
+    def clear(self) -> None:
+        """See ``LabelStore``."""
+        self.__init__()  # type: ignore[misc]
+
+    def close(self) -> None:
+        """See ``LabelStore``."""
