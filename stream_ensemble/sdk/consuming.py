@@ -1,0 +1,196 @@
+"""Reading one topic of an ensemble: how a consumer is opened, where it starts, how it commits.
+
+A partition of which the group has no offset gets one committed when it is assigned, so that what is appended
+before the first record was processed is not lost to a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from enum import Enum
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError
+
+from stream_ensemble import config
+from stream_ensemble.kafka.security import client_options
+from stream_ensemble.sdk.errors import answered_in_time
+from stream_ensemble.sdk.topics import require_topic
+
+log = logging.getLogger(__name__)
+
+_POLL_MS = 200
+_STOP_WITHIN_S = 5.0
+
+
+class Start(Enum):
+    """Where to begin in a partition the group has no offset of."""
+
+    BEGINNING = "beginning"
+    END = "end"
+    #: Skips what is too old for its answer to be more than late.
+    LATENESS_HORIZON = "lateness horizon"
+
+
+class TopicReader:
+    """Reads one topic, read_committed: in ``group``, or every partition on its own account without one.
+
+    Args:
+        kafka, topic, ensemble: which topic where; the ensemble knows its partitions and lateness horizon.
+        group: a consumer group id.
+        start: where to begin without a committed offset.
+        on_revoked: awaited while the group waits for us; the partitions are ours until it returns, so it may
+            commit.
+    """
+
+    def __init__(
+        self,
+        kafka: config.Kafka,
+        topic: str,
+        ensemble: config.Ensemble,
+        *,
+        group: str | None,
+        start: Start,
+        on_revoked: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.topic = topic
+        self.group = group
+        self._kafka = kafka
+        self._ensemble = ensemble
+        self._start = start
+        self._on_revoked = on_revoked
+        self._consumer: AIOKafkaConsumer | None = None
+
+    async def start(self) -> None:
+        """Connects, joins the group and settles where to begin.
+
+        Raises:
+            ServerUnavailableError: Kafka does not answer.
+            TopologyError: the topic is missing or has another number of partitions than the settings say.
+        """
+        await require_topic(self._kafka, self.topic, self._ensemble.partitions)
+        consumer = self._consumer = AIOKafkaConsumer(**self._options())
+        try:
+            async with answered_in_time(self._kafka, self.topic):
+                await self._begin(consumer)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Leaves the group and disconnects; commits nothing."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is None:
+            return
+        stopping = asyncio.ensure_future(consumer.stop())
+        done, _ = await asyncio.wait({stopping}, timeout=_STOP_WITHIN_S)
+        if not done:
+            stopping.cancel()
+            log.warning("Kafka did not let go of the consumer of %s within %s s", self.topic, _STOP_WITHIN_S)
+
+    async def poll(self, max_records: int) -> list[ConsumerRecord]:
+        """The next records, at most ``max_records``; none when nothing came for a moment.
+
+        Raises:
+            ServerUnavailableError, PublishError: the group or the topic cannot be read.
+        """
+        async with answered_in_time(self._kafka, self.topic):
+            polled = await self._opened().getmany(timeout_ms=_POLL_MS, max_records=max_records)
+        return [record for records in polled.values() for record in records]
+
+    async def commit(self, offsets: Mapping[int, int]) -> None:
+        """Commits by partition the offset to go on from, of the partitions still ours.
+
+        A commit refused because the group has changed is no error: the new owner reads the records again.
+        """
+        consumer = self._opened()
+        named = {TopicPartition(self.topic, partition): offset for partition, offset in offsets.items()}
+        own = {tp: offset for tp, offset in named.items() if tp in consumer.assignment()}
+        if self.group is None or not own:
+            return
+        try:
+            async with answered_in_time(self._kafka, self.topic):
+                await consumer.commit(own)
+        except (CommitFailedError, IllegalStateError) as error:
+            log.info("group %s changed before its commit, records will be read again: %s", self.group, error)
+
+    def _options(self) -> dict[str, object]:
+        kafka = self._kafka
+        return client_options(kafka) | {
+            "group_id": self.group,
+            "enable_auto_commit": False,
+            # Where an offset has expired, reading again is safe and leaving out is not.
+            "auto_offset_reset": "earliest",
+            "isolation_level": "read_committed",
+            "fetch_max_wait_ms": kafka.fetch_max_wait_ms,
+            "max_partition_fetch_bytes": kafka.fetch_max_bytes_per_partition,
+            "session_timeout_ms": round(kafka.session_timeout_s * 1000),
+            "heartbeat_interval_ms": round(kafka.heartbeat_interval_s * 1000),
+            "rebalance_timeout_ms": round(kafka.rebalance_timeout_s * 1000),
+        }
+
+    async def _begin(self, consumer: AIOKafkaConsumer) -> None:
+        if self.group is None:
+            tps = [TopicPartition(self.topic, partition) for partition in range(self._ensemble.partitions)]
+            consumer.assign(tps)
+            await consumer.start()
+            for tp, offset in (await self._first_offsets(consumer, tps)).items():
+                consumer.seek(tp, offset)
+            return
+        listener = _Settling(self._settle, self._on_revoked)
+        consumer.subscribe([self.topic], listener=listener)
+        await consumer.start()
+        await listener.settled.wait()
+
+    async def _settle(self, assigned: Iterable[TopicPartition]) -> None:
+        """Gives every newly assigned partition without a committed offset one."""
+        consumer = self._opened()
+        new = [tp for tp in assigned if await consumer.committed(tp) is None]
+        if not new:
+            return
+        first = await self._first_offsets(consumer, new)
+        for tp, offset in first.items():
+            consumer.seek(tp, offset)
+        await consumer.commit(first)
+
+    async def _first_offsets(
+        self, consumer: AIOKafkaConsumer, tps: list[TopicPartition]
+    ) -> dict[TopicPartition, int]:
+        if self._start is Start.BEGINNING:
+            found: dict[TopicPartition, int] = await consumer.beginning_offsets(tps)
+            return found
+        ends: dict[TopicPartition, int] = await consumer.end_offsets(tps)
+        if self._start is Start.END:
+            return ends
+        # A worker's clock only chooses how much old work a new member takes on; no answer depends on it.
+        oldest = round((time.time() - self._ensemble.lateness_horizon_s) * 1000)
+        at = await consumer.offsets_for_times(dict.fromkeys(tps, oldest))
+        return {tp: at[tp].offset if at[tp] else ends[tp] for tp in tps}
+
+    def _opened(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            raise RuntimeError(f"the reader of {self.topic} is not open; use it inside `async with`")
+        return self._consumer
+
+
+class _Settling(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    def __init__(
+        self,
+        settle: Callable[[Iterable[TopicPartition]], Awaitable[None]],
+        on_revoked: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.settled = asyncio.Event()
+        self._settle = settle
+        self._on_revoked = on_revoked
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        await self._on_revoked()
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        try:
+            await self._settle(assigned)
+        finally:
+            self.settled.set()

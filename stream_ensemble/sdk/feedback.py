@@ -1,0 +1,80 @@
+"""FeedbackPublisher: labels into the feedback topic, seconds or days after the answer."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from stream_ensemble import config
+from stream_ensemble.messages import Feedback
+from stream_ensemble.sdk.errors import InvalidInputError
+from stream_ensemble.sdk.lookup import checked, ensemble_of, keys_of, plain, trace_headers
+from stream_ensemble.sdk.producing import Record, TopicProducer
+
+
+class FeedbackPublisher:
+    """Publishes the labels of ``ensemble``. An async context manager; safe for concurrent calls.
+
+    Raises (from every method and from entering):
+        InvalidInputError, ServerUnavailableError, PublishError, TopologyError: as PredictionPublisher.
+        SettingsError (when made): the ensemble is unknown.
+    """
+
+    def __init__(self, settings: config.Settings, ensemble: str) -> None:
+        chosen = ensemble_of(settings, ensemble)
+        self._classes = chosen.task.classes
+        self._producer = TopicProducer(
+            settings.kafka, config.topic_names(ensemble, chosen).feedback, chosen.partitions
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._producer.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._producer.stop()
+
+    async def publish(
+        self,
+        request_id: str,
+        label: int | str,
+        *,
+        revision: int = 0,
+        weight: float = 1.0,
+        at: int | None = None,
+        traceparent: str | None = None,
+    ) -> None:
+        """Publishes one label; returns when Kafka has acknowledged it. Publishing it again changes nothing.
+
+        Args:
+            request_id: the request the label answers.
+            label: the class, by name or by index in the task's classes.
+            revision: a later revision corrects an earlier one.
+            weight: how much the label counts, above 0.
+            at: when the label became known, milliseconds since the epoch.
+            traceparent: W3C trace context, passed on in the record's headers.
+        """
+        fields = {
+            "version": 1,
+            "kind": "feedback",
+            "request_id": request_id,
+            "label": self._known(plain(label)),
+            "at": plain(at),
+            "revision": plain(revision),
+            "weight": plain(weight),
+        }
+        feedback = checked(fields, Feedback, "feedback")
+        record = Record(keys_of([request_id])[0], msgspec.json.encode(feedback), trace_headers(traceparent))
+        await self._producer.send([record])
+
+    def _known(self, label: object) -> object:
+        classes = self._classes
+        # type() and not isinstance(): True is an int, but whoever passes it has mixed up the argument.
+        if (type(label) is int and 0 <= label < len(classes)) or label in classes:
+            return label
+        names = ", ".join(classes[:10]) + (", …" if len(classes) > 10 else "")
+        raise InvalidInputError(f"label {label!r}: expected 0 to {len(classes) - 1} or one of {names}")

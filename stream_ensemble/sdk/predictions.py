@@ -1,0 +1,202 @@
+"""PredictionPublisher: one member's predictions into its topic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import repeat
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from stream_ensemble import config
+from stream_ensemble.messages import Milliseconds, Name, Prediction
+from stream_ensemble.sdk.errors import InvalidInputError
+from stream_ensemble.sdk.lookup import checked, ensemble_of, keys_of, plain, predictions_topic, trace_headers
+from stream_ensemble.sdk.outputs import rows_of
+from stream_ensemble.sdk.producing import Record, TopicProducer
+
+#: An error's text is for people; a model's whole traceback does not belong in a topic.
+_LONGEST_ERROR = 500
+
+
+class PredictionPublisher:
+    """Publishes what ``member`` answers. An async context manager; calls may be concurrent.
+
+    Every method returns when Kafka has acknowledged. A wrong argument is found before anything is sent.
+
+    Args:
+        settings: the whole settings, see ``stream_ensemble.settings_file.load``.
+        ensemble: a name in ``settings.ensembles``.
+        member: a name in the ensemble's ``members``.
+
+    Raises (from every method and from entering):
+        InvalidInputError: an argument is wrong; the message names the row. Nothing was sent.
+        ServerUnavailableError: Kafka does not answer. Retriable.
+        PublishError: the broker refused records.
+        TopologyError: the topic is missing or has another number of partitions than the settings say.
+    """
+
+    def __init__(self, settings: config.Settings, ensemble: str, member: str) -> None:
+        topic = predictions_topic(settings, ensemble, member)
+        self.member = member
+        self._task = ensemble_of(settings, ensemble).task
+        self._producer = TopicProducer(settings.kafka, topic, settings.ensembles[ensemble].partitions)
+
+    async def __aenter__(self) -> Self:
+        await self._producer.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._producer.stop()
+
+    async def publish(
+        self,
+        request_id: str,
+        output: Any,
+        *,
+        at: int | None = None,
+        segment: str | None = None,
+        traceparent: str | None = None,
+    ) -> None:
+        """Publishes one output.
+
+        Args:
+            request_id: names the request.
+            output: C class probabilities in the order of the task's classes; list, NumPy or torch.
+            at: when the request was made, milliseconds since the epoch; absent: when Kafka appends it.
+            segment: the segment of the request.
+            traceparent: W3C trace context, passed on in the record's headers.
+        """
+        rows = self._checked([output], [request_id])
+        await self._answer([request_id], rows, [at], [segment], traceparent)
+
+    async def publish_many(
+        self,
+        request_ids: Sequence[str],
+        outputs: Any,
+        *,
+        at: int | Sequence[int | None] | None = None,
+        segments: str | Sequence[str | None] | None = None,
+    ) -> None:
+        """Publishes N outputs by batches.
+
+        Args:
+            request_ids: N ids.
+            outputs: ``N x C`` class probabilities; lists, NumPy or torch. In a list None is an abstention.
+            at: as in ``publish``, one for all or one for each.
+            segments: as in ``publish``, one for all or one for each.
+        """
+        rows = self._checked(outputs, request_ids)
+        await self._answer(
+            request_ids, rows, _each(at, len(rows), "at"), _each(segments, len(rows), "segments")
+        )
+
+    async def abstain(
+        self,
+        request_id: str,
+        *,
+        at: int | None = None,
+        segment: str | None = None,
+        traceparent: str | None = None,
+    ) -> None:
+        """Says that the member has no answer, so that nobody waits for it."""
+        await self._answer([request_id], [None], [at], [segment], traceparent)
+
+    async def error(
+        self,
+        request_id: str,
+        text: str,
+        *,
+        at: int | None = None,
+        segment: str | None = None,
+        traceparent: str | None = None,
+    ) -> None:
+        """Says that the member failed on the request, and with what; at most 500 characters are kept."""
+        checked_at = checked(at, Milliseconds | None, "at")
+        checked_segment = checked(segment, Name | None, "segment")
+        failed = failure(request_id, self.member, text, at=checked_at, segment=checked_segment)
+        await self.send([failed], [traceparent])
+
+    async def send(
+        self, predictions: Sequence[Prediction], traceparents: Sequence[str | None] | None = None
+    ) -> None:
+        """Publishes ready-made predictions, whose outputs the caller has checked.
+
+        Args:
+            predictions: N predictions of this member.
+            traceparents: N trace contexts or absences.
+        """
+        keys = keys_of([prediction.request_id for prediction in predictions])
+        values = map(msgspec.json.Encoder().encode, predictions)
+        headers = map(trace_headers, traceparents or repeat(None, len(keys)))
+        await self._producer.send(list(map(Record, keys, values, headers)))
+
+    def _checked(self, outputs: Any, request_ids: Sequence[str]) -> list[list[float] | None]:
+        rows = rows_of(outputs, len(request_ids), self._task)
+        for row, problem in rows.problems.items():
+            raise InvalidInputError(f"row {row} (request {request_ids[row]!r}): {problem}")
+        return rows.outputs
+
+    async def _answer(
+        self,
+        request_ids: Sequence[str],
+        rows: Sequence[list[float] | None],
+        at: Sequence[int | None],
+        segments: Sequence[str | None],
+        traceparent: str | None = None,
+    ) -> None:
+        times = checked(at, list[Milliseconds | None], "at")
+        names = checked(segments, list[Name | None], "segments")
+        predictions = [
+            answer(request_id, self.member, output, at=time, segment=segment)
+            for request_id, output, time, segment in zip(request_ids, rows, times, names, strict=True)
+        ]
+        await self.send(predictions, [traceparent] * len(predictions))
+
+
+def answer(
+    request_id: str,
+    member: str,
+    output: list[float] | None,
+    *,
+    at: int | None = None,
+    segment: str | None = None,
+) -> Prediction:
+    """The prediction that carries ``output``, or abstains without one."""
+    return Prediction(
+        version=1,
+        kind="prediction",
+        request_id=request_id,
+        member=member,
+        at=at,
+        output=output,
+        abstain=output is None,
+        segment=segment,
+    )
+
+
+def failure(
+    request_id: str, member: str, text: str, *, at: int | None = None, segment: str | None = None
+) -> Prediction:
+    """The prediction that says ``member`` failed with ``text``."""
+    return Prediction(
+        version=1,
+        kind="prediction",
+        request_id=request_id,
+        member=member,
+        at=at,
+        error=text[:_LONGEST_ERROR].encode("utf-8", "replace").decode() or "unknown",
+        segment=segment,
+    )
+
+
+def _each(value: Any, count: int, name: str) -> list[Any]:
+    values = plain(value)
+    if not isinstance(values, list | tuple):
+        return [values] * count
+    if len(values) != count:
+        raise InvalidInputError(f"{name}: {len(values)} values for {count} requests")
+    return [plain(each) for each in values]

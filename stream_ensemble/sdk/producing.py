@@ -1,0 +1,196 @@
+"""Publishing to one topic by canonical partition: by batches, idempotent, acknowledged by all replicas.
+
+Delivery: ``send`` returns when the broker has acknowledged every record. When it raises, some may have been
+written, and after a time-out some may still be: sending all again is safe, for a second one is a duplicate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from stream_ensemble import config
+from stream_ensemble.core.partitioning import partition_of, partitions_of
+from stream_ensemble.kafka.security import client_options
+from stream_ensemble.sdk.errors import InvalidInputError, answered_in_time
+from stream_ensemble.sdk.lookup import Headers
+from stream_ensemble.sdk.topics import require_topic
+
+log = logging.getLogger(__name__)
+
+#: Kafka's default limit of a batch, less room for the batch header and the record's own fields.
+LARGEST_RECORD_BYTES = (1 << 20) - 512
+#: Under this many records a call leaves batching to the client, so that many small calls share batches.
+_SMALL_CALL = 16
+#: Records handed over at once; bounds what a large call holds encoded in the client.
+_CHUNK = 10_000
+_STOP_WITHIN_S = 5.0
+
+
+class Record(NamedTuple):
+    """One record to publish."""
+
+    key: bytes
+    value: bytes
+    headers: Headers
+
+
+class TopicProducer:
+    """Publishes records to one topic. Safe for concurrent calls of one event loop.
+
+    The client below holds at most one batch in flight and one waiting for each partition; further calls wait.
+    """
+
+    def __init__(self, kafka: config.Kafka, topic: str, partitions: int) -> None:
+        self.topic = topic
+        self._kafka = kafka
+        self._partitions = partitions
+        self._producer: AIOKafkaProducer | None = None
+        self._spoiled = False
+        self._opening = asyncio.Lock()
+        # The client lets a call that waits for a place be overtaken until it times out; turns keep the order.
+        self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Connects.
+
+        Raises:
+            ServerUnavailableError: Kafka does not answer.
+            TopologyError: the topic is missing or has another number of partitions than the settings say.
+        """
+        await require_topic(self._kafka, self.topic, self._partitions)
+        async with answered_in_time(self._kafka, self.topic):
+            await self._healthy()
+
+    async def stop(self) -> None:
+        """Flushes what can be flushed within a few seconds and disconnects."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await _stop(producer)
+        if self._retiring:
+            await asyncio.wait(self._retiring)
+
+    async def send(self, records: Sequence[Record]) -> None:
+        """Publishes ``records``; returns when all are acknowledged.
+
+        Raises:
+            InvalidInputError: a record is larger than Kafka takes by default.
+            ServerUnavailableError: no acknowledgement within ``kafka.request_timeout_s``.
+            PublishError: the broker refused records.
+        """
+        for row, record in enumerate(records):
+            if len(record.key) + len(record.value) > LARGEST_RECORD_BYTES:
+                size = len(record.key) + len(record.value)
+                raise InvalidInputError(
+                    f"row {row}: {size} bytes, at most {LARGEST_RECORD_BYTES} fit a record"
+                )
+        for first in range(0, len(records), _CHUNK):
+            async with answered_in_time(self._kafka, self.topic):
+                await self._send_chunk(records[first : first + _CHUNK])
+
+    async def _send_chunk(self, records: Sequence[Record]) -> None:
+        producer = await self._healthy()
+        send = self._send_singly if len(records) < _SMALL_CALL else self._send_partitions
+        try:
+            await send(producer, records)
+        except KafkaError:
+            if self._producer is producer:
+                self._spoiled = True
+            raise
+
+    async def _send_singly(self, producer: AIOKafkaProducer, records: Sequence[Record]) -> None:
+        acknowledgements = [
+            await producer.send(
+                self.topic, value, key, partition=partition_of(key, self._partitions), headers=headers
+            )
+            for key, value, headers in records
+        ]
+        await _all_of(acknowledgements)
+
+    async def _send_partitions(self, producer: AIOKafkaProducer, records: Sequence[Record]) -> None:
+        placed = partitions_of([record.key for record in records], self._partitions)
+        own = {
+            partition: [records[row] for row in np.flatnonzero(placed == partition).tolist()]
+            for partition in np.unique(placed).tolist()
+        }
+        await _all_of(self._send_batches(producer, partition, some) for partition, some in own.items())
+
+    async def _send_batches(
+        self, producer: AIOKafkaProducer, partition: int, records: Sequence[Record]
+    ) -> None:
+        acknowledgements: list[Awaitable[Any]] = []
+        async with self._turns[partition]:
+            batch = producer.create_batch()
+            for key, value, headers in records:
+                if batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
+                    acknowledgements.append(await producer.send_batch(batch, self.topic, partition=partition))
+                    batch = producer.create_batch()
+                    batch.append(timestamp=None, key=key, value=value, headers=headers)
+            batch.close()
+            acknowledgements.append(await producer.send_batch(batch, self.topic, partition=partition))
+        await _all_of(acknowledgements)
+
+    async def _healthy(self) -> AIOKafkaProducer:
+        """The producer; a new one when the last failed a batch.
+
+        After a failed batch the broker refuses every further one of that partition as out of order.
+        """
+        async with self._opening:
+            if self._producer is None or self._spoiled:
+                fresh = _producer(self._kafka)
+                try:
+                    await fresh.start()
+                except BaseException:
+                    await _stop(fresh)
+                    raise
+                self._retire(self._producer)
+                self._producer, self._spoiled = fresh, False
+            return self._producer
+
+    def _retire(self, producer: AIOKafkaProducer | None) -> None:
+        if producer is None:
+            return
+        log.warning("a batch to %s failed; going on with a new producer", self.topic)
+        stopping = asyncio.create_task(_stop(producer))
+        self._retiring.add(stopping)
+        stopping.add_done_callback(self._retiring.discard)
+
+
+def _producer(kafka: config.Kafka) -> AIOKafkaProducer:
+    options = client_options(kafka) | {
+        "acks": "all",
+        "enable_idempotence": True,
+        "linger_ms": kafka.linger_ms,
+        "max_batch_size": kafka.max_batch_bytes,
+        "compression_type": None if kafka.compression == "none" else kafka.compression,
+    }
+    return AIOKafkaProducer(**options)
+
+
+async def _all_of(waits: Iterable[Awaitable[Any]]) -> None:
+    """Waits for every one, then raises the first error: no record's fate is left unknown by another's."""
+    for result in await asyncio.gather(*waits, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    """Flushes and closes; a producer whose broker is away would flush for ever, so it is cut off."""
+    stopping = asyncio.ensure_future(producer.stop())
+    done, _ = await asyncio.wait({stopping}, timeout=_STOP_WITHIN_S)
+    if done:
+        stopping.result()
+        return
+    stopping.cancel()
+    log.warning(
+        "Kafka took no more records within %s s of closing; what was not acknowledged is lost", _STOP_WITHIN_S
+    )
+    await producer.client.close()

@@ -1,0 +1,48 @@
+"""Is the topic there, with the partitions the settings say? Asked once, before a client starts."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiokafka.client import AIOKafkaClient
+
+from stream_ensemble import config
+from stream_ensemble.errors import TopologyError
+from stream_ensemble.kafka.security import client_options
+from stream_ensemble.sdk.errors import answered_in_time
+
+_APPEARS_WITHIN_S = 5.0
+_RETRY_S = 0.1
+
+
+async def require_topic(kafka: config.Kafka, topic: str, partitions: int) -> None:
+    """Returns when ``topic`` has ``partitions`` partitions.
+
+    The whole cluster's topics are asked for, because asking for one by name makes it on brokers that create
+    topics on first use. A topic made a moment ago is waited for.
+
+    Raises:
+        ServerUnavailableError: no broker answers.
+        TopologyError: the topic is missing or has another number of partitions.
+    """
+    async with answered_in_time(kafka, topic):
+        found = await _partitions(kafka, topic)
+    if not found:
+        raise TopologyError(f"topic {topic} does not exist; `stream-ensemble topics create` makes it")
+    if found != partitions:
+        raise TopologyError(f"topic {topic} has {found} partitions, the settings say {partitions}")
+
+
+async def _partitions(kafka: config.Kafka, topic: str) -> int:
+    client = AIOKafkaClient(**client_options(kafka))
+    await client.bootstrap()
+    try:
+        for _ in range(round(_APPEARS_WITHIN_S / _RETRY_S)):
+            cluster = await client.fetch_all_metadata()
+            found = len(cluster.partitions_for_topic(topic) or ())
+            if found:
+                return found
+            await asyncio.sleep(_RETRY_S)
+        return 0
+    finally:
+        await client.close()
