@@ -1,0 +1,120 @@
+"""The command line without servers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stream_ensemble.cli.main import COMMANDS, main
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_what_init_writes_passes_check(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init"]) == 0
+    assert main(["check"]) == 0
+    assert "settings of example: all well" in capsys.readouterr().out
+
+
+def test_init_overwrites_only_when_forced(empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = empty_folder / "mine.toml"
+    file.write_text("mine")
+    assert main(["init", "mine.toml"]) == 2
+    assert capsys.readouterr().err == "stream-ensemble: mine.toml is there already; --force overwrites it\n"
+    assert file.read_text() == "mine"
+    assert main(["init", "mine.toml", "--force"]) == 0
+    assert "[ensembles.example]" in file.read_text()
+
+
+def test_init_into_a_folder_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", "gone/ensemble.toml"]) == 2
+    assert capsys.readouterr().err == (
+        "stream-ensemble: gone/ensemble.toml cannot be written: No such file or directory\n"
+    )
+
+
+def test_a_missing_settings_file_is_one_line_that_names_init(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        "stream-ensemble: ensemble.toml: no such file; `stream-ensemble init ensemble.toml`"
+    )
+
+
+def test_check_names_a_wrong_setting_and_answers_2(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["init"])
+    monkeypatch.setenv("STREAM_ENSEMBLE__ENSEMBLES__example__QUORUM", "9")
+    capsys.readouterr()
+    assert main(["check"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("ensembles.example.quorum = 9: expected at most 3, the number of members")
+    assert main(["check", "--json"]) == 2
+    report = json.loads(capsys.readouterr().out)
+    assert report["ok"] is False
+    assert "quorum = 9" in report["findings"][0]["problem"]
+
+
+def test_check_names_a_tls_file_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["init"])
+    monkeypatch.setenv("STREAM_ENSEMBLE__KAFKA__SECURITY_PROTOCOL", "SSL")
+    monkeypatch.setenv("STREAM_ENSEMBLE__KAFKA__SSL_CAFILE", "gone.pem")
+    capsys.readouterr()
+    assert main(["check"]) == 2
+    expected = 'stream-ensemble: kafka.ssl_cafile = "gone.pem": cannot be read: No such file or directory\n'
+    assert capsys.readouterr().err == expected
+
+
+def test_servers_that_are_not_there_are_named_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["init"])
+    monkeypatch.setenv("STREAM_ENSEMBLE__KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    monkeypatch.setenv("STREAM_ENSEMBLE__REDIS__URL", "redis://127.0.0.1:1/0")
+    capsys.readouterr()
+    assert main(["check", "--connect"]) == 1
+    said = capsys.readouterr()
+    assert "Kafka at 127.0.0.1:1: connection refused" in said.out
+    assert "Redis at 127.0.0.1:1/0: no connection" in said.out
+    assert main(["topics", "create"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("stream-ensemble: Kafka at 127.0.0.1:1: connection refused")
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["nothing"], ["topics"], ["topics", "remove"], ["check", "--nothing"]]
+)
+def test_wrong_usage_answers_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == 2
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["--help"])
+    assert left.value.code == 0
+    said = capsys.readouterr().out
+    assert all(f"    {name} " in said for name in COMMANDS)
+
+
+def test_a_command_does_not_load_what_only_others_need() -> None:
+    program = (
+        "import sys; from stream_ensemble.cli.main import main; main(['init', '--force']); "
+        "print([name for name in ('torch', 'aiokafka', 'redis', 'sklearn') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
