@@ -109,6 +109,8 @@ class Fused(Struct, kw_only=True, omit_defaults=True):
     #: The weights the output was made with: awake members, sum 1.
     weights: dict[str, float] | None = None
     weights_version: WeightsVersion
+    #: Why the weights may be older than a second, when they may: "redis".
+    degraded: str | None = None
     credit: Credit | None = None
     #: Digest of the settings that shape a decision.
     config: str
@@ -190,6 +192,8 @@ class Forwarded(Struct, kw_only=True, frozen=True):
 
 #: Kafka header names.
 HEADER_FORWARDED = "stream-ensemble-forwarded"
+#: On late records, like ``Forwarded``: where the prediction was first written.
+HEADER_SOURCE = "stream-ensemble-source"
 HEADER_DEAD_LETTER = "stream-ensemble-dead-letter"
 HEADER_TRACE = "traceparent"
 

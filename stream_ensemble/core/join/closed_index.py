@@ -1,0 +1,97 @@
+"""Which requests have ended: 16 bytes an id, so that the dedup window may be long.
+
+An id is kept as two 64-bit values of Python's keyed hash of bytes (SipHash-1-3 with a key drawn per process), 128 bits in all:
+nobody can aim for a collision, and at 100 million ids a chance one has a probability of about 1e-23.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+_MERGE_AT = 8
+
+
+def digests(ids: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Two independent 64-bit hashes per id; valid in this process only. Shapes: N, N."""
+    n = len(ids)
+    first = np.fromiter(map(hash, ids), np.int64, n)
+    second = np.fromiter(map(hash, [b"\x01" + i for i in ids]), np.int64, n)
+    return first, second
+
+
+class _Segment:
+    """Ids that ended by a certain time, sorted by their first hash."""
+
+    __slots__ = ("first", "newest", "second")
+
+    def __init__(self, first: NDArray[np.int64], second: NDArray[np.int64], newest: int) -> None:
+        order = np.argsort(first, kind="stable")
+        self.first = first[order]
+        self.second = second[order]
+        self.newest = newest
+
+    def contains(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.bool_]:
+        at = np.searchsorted(self.first, first)
+        found = np.zeros(len(first), np.bool_)
+        pending = np.arange(len(first))
+        while len(pending):
+            place = at[pending]
+            inside = place < len(self.first)
+            pending, place = pending[inside], place[inside]
+            same = self.first[place] == first[pending]
+            pending, place = pending[same], place[same]
+            hit = self.second[place] == second[pending]
+            found[pending[hit]] = True
+            pending = pending[~hit]
+            at[pending] += 1
+        return found
+
+
+class ClosedIndex:
+    """A set of ended requests that forgets by log time."""
+
+    def __init__(self) -> None:
+        self._segments: list[_Segment] = []
+
+    def __len__(self) -> int:
+        return sum(len(segment.first) for segment in self._segments)
+
+    def add(self, ids: Sequence[bytes], newest: int) -> None:
+        """Remember ids that ended at or before append time ``newest`` (ms)."""
+        if ids:
+            self.add_digests(*digests(ids), newest)
+
+    def add_digests(self, first: NDArray[np.int64], second: NDArray[np.int64], newest: int) -> None:
+        """The same for ids already hashed by :func:`digests`."""
+        self._segments.append(_Segment(first, second, newest))
+        if len(self._segments) > _MERGE_AT:
+            self._merge_smallest_neighbours()
+
+    def contains(self, ids: Sequence[bytes]) -> NDArray[np.bool_]:
+        """Which of N ids have ended. Shape: N."""
+        if not self._segments or not ids:
+            return np.zeros(len(ids), np.bool_)
+        first, second = digests(ids)
+        found = self._segments[0].contains(first, second)
+        for segment in self._segments[1:]:
+            found |= segment.contains(first, second)
+        return found
+
+    def expire(self, before: int) -> None:
+        """Forget what ended before append time ``before`` (ms)."""
+        self._segments = [segment for segment in self._segments if segment.newest >= before]
+
+    def _merge_smallest_neighbours(self) -> None:
+        sizes = [len(segment.first) for segment in self._segments]
+        at = min(range(len(sizes) - 1), key=lambda i: sizes[i] + sizes[i + 1])
+        left, right = self._segments[at], self._segments[at + 1]
+        self._segments[at : at + 2] = [
+            _Segment(
+                np.concatenate((left.first, right.first)),
+                np.concatenate((left.second, right.second)),
+                max(left.newest, right.newest),
+            )
+        ]

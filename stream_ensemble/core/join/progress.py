@@ -1,0 +1,101 @@
+"""How far each input topic of a partition has been read, and since when a member has been silent.
+
+All evidence that a prediction did not come is gathered here; nothing in it compares a worker's clock with a broker's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_NEVER = float("-inf")
+#: A member is silent only if it was expected in this many requests it did not answer.
+SEVERAL = 3
+
+
+@dataclass(slots=True)
+class TopicProgress:
+    """One input topic at this partition.
+
+    ``log_time``: largest append time read (ms), or known to be passed. ``next_offset``: first offset not yet processed.
+    ``end_asked_at``: monotonic time (s) at which the newest fetch was sent that was answered with "you are at the end".
+    """
+
+    log_time: int = -1
+    next_offset: int = -1
+    end_asked_at: float = _NEVER
+    unreadable: bool = False
+
+
+class Progress:
+    """Evidence for T topics and K members; ``topic_of[k]`` is where member k publishes."""
+
+    def __init__(self, topics: int, topic_of: list[int], silence_after: float) -> None:
+        self.topics = [TopicProgress() for _ in range(topics)]
+        self.topic_of = topic_of
+        self.silence_after = silence_after
+        self._at_end_since: list[float | None] = [None] * len(topic_of)
+        self._expected_since: list[float | None] = [None] * len(topic_of)
+        self._missed = [0] * len(topic_of)
+        self.silent = np.zeros(len(topic_of), np.bool_)
+
+    def read(self, topic: int, newest: int, next_offset: int) -> None:
+        """A chunk was processed: its newest append time (-1 when it held no record) and the offset after it."""
+        state = self.topics[topic]
+        state.log_time = max(state.log_time, newest)
+        state.next_offset = max(state.next_offset, next_offset)
+
+    def heard(self, member: int) -> None:
+        """Member has a record in the log: it is not silent."""
+        self._at_end_since[member] = None
+        self._expected_since[member] = None
+        self._missed[member] = 0
+        self.silent[member] = False
+
+    def expecting(self, now: float) -> None:
+        """A request opened at monotonic time ``now``: every member is expected to answer."""
+        self._expected_since = [now if since is None else since for since in self._expected_since]
+
+    def missed(self, member: int, times: int) -> None:
+        """Member was given up in ``times`` more requests."""
+        self._missed[member] += times
+
+    def at_end(self, topic: int, asked_at: float, offset: int) -> bool:
+        """A fetch sent at monotonic ``asked_at`` from ``offset`` was answered "at the end". Returns whether that is news.
+
+        It proves something only when everything before ``offset`` has been processed.
+        """
+        state = self.topics[topic]
+        if offset > state.next_offset or asked_at <= state.end_asked_at:
+            return False
+        state.end_asked_at = asked_at
+        for member, its_topic in enumerate(self.topic_of):
+            if its_topic == topic:
+                self._note_silence(member, asked_at)
+        return True
+
+    def _note_silence(self, member: int, asked_at: float) -> None:
+        since = self._at_end_since[member]
+        if since is None:
+            since = self._at_end_since[member] = asked_at
+        expected = self._expected_since[member]
+        if expected is None or self._missed[member] < SEVERAL:
+            return
+        if asked_at - max(since, expected) >= self.silence_after:
+            self.silent[member] = True
+
+    def given_up(
+        self, member: int, due_appended: NDArray[np.int64], due_monotonic: NDArray[np.float64]
+    ) -> NDArray[np.bool_]:
+        """For R requests with these dues: may ``member`` no longer be waited for? Shape: R."""
+        state = self.topics[self.topic_of[member]]
+        if state.unreadable:
+            return np.ones(len(due_appended), np.bool_)
+        passed: NDArray[np.bool_] = (due_appended <= state.log_time) | (due_monotonic <= state.end_asked_at)
+        return passed
+
+    def oldest_log_time(self) -> int:
+        """The append time (ms) below which nothing more will be read from any topic; -1 when one has not been read."""
+        return min(topic.log_time for topic in self.topics)

@@ -1,0 +1,120 @@
+"""Everything the fuse app knows of one ensemble: made once from the settings, shared by its partitions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from aiokafka.structs import TopicPartition
+from faust.types import TP
+from numpy.typing import NDArray
+
+from stream_ensemble.config import Ensemble, Settings, decision_digest, silence_after_ms, topic_names
+from stream_ensemble.core.join.state import JoinRules
+from stream_ensemble.core.learning.algorithm import Algorithm
+from stream_ensemble.core.learning.choose import make
+from stream_ensemble.fuser.fusion import Fusion, Weights
+from stream_ensemble.fuser.partition import FuserPartition, Outlets
+from stream_ensemble.kafka.decode import PredictionReader, RequestReader
+from stream_ensemble.kafka.encode import FusedFormat
+from stream_ensemble.kafka.fenced_producer import FencedProducer
+
+
+@dataclass(frozen=True, slots=True)
+class FusedEnsemble:
+    """One ensemble as the fuse app sees it. ``inputs[t]`` is input topic t; the requests topic, if any, is the last."""
+
+    name: str
+    config: Ensemble
+    inputs: tuple[str, ...]
+    topic_of: tuple[int, ...]
+    requests: int | None
+    fused: str
+    late: str
+    dead_letter: str
+    readers: tuple[PredictionReader, RequestReader]
+    algorithm: Algorithm
+    weights: Weights
+    prior: NDArray[np.float64] | None
+    transactional_prefix: str
+
+    @property
+    def lateness_horizon_ms(self) -> int:
+        """How long after its request was made a prediction may still open it."""
+        return int(self.config.lateness_horizon_s * 1000)
+
+    def transactional_id(self, partition: int) -> str:
+        """The id under which partition p of the fused and late topics is fenced."""
+        return f"{self.transactional_prefix}-{partition}"
+
+    def inputs_of(self, partition: int) -> list[TP]:
+        """Partition p of every input topic, in the order of ``inputs``."""
+        return [TP(topic, partition) for topic in self.inputs]
+
+    def partition(
+        self, partition: int, producer: FencedProducer, on_failure: Callable[[BaseException], None]
+    ) -> FuserPartition:
+        """A new, empty state for partition p."""
+        config = self.config
+        rules = JoinRules(
+            members=len(config.members),
+            values=len(config.task.classes),
+            topic_of=self.topic_of,
+            topics=len(self.inputs),
+            partition=partition,
+            partitions=config.partitions,
+            deadline_ms=config.deadline_ms,
+            quorum=config.quorum,
+            has_prior=config.prior is not None,
+            silence_after_ms=silence_after_ms(config),
+            lateness_horizon_ms=self.lateness_horizon_ms,
+        )
+        outlets = Outlets(
+            inputs=self.inputs,
+            requests=self.requests,
+            fused=TopicPartition(self.fused, partition),
+            late=TopicPartition(self.late, partition),
+            dead_letter=TopicPartition(self.dead_letter, 0),
+        )
+        form = FusedFormat(
+            members=tuple(config.members),
+            topics=tuple(self.inputs[t] for t in self.topic_of),
+            classes=tuple(config.task.classes),
+            partition=partition,
+            config=decision_digest(config),
+        )
+        fusion = Fusion(self.algorithm, self.weights, self.prior, time.monotonic)
+        return FuserPartition(rules, outlets, self.readers, fusion, form, producer, on_failure)
+
+
+def fused_ensemble(settings: Settings, name: str, weights: Weights) -> FusedEnsemble:
+    """Put ensemble ``name`` of the settings together."""
+    config = settings.ensembles[name]
+    topics = topic_names(name, config)
+    inputs = list(dict.fromkeys(topics.predictions))
+    topic_of = tuple(inputs.index(topic) for topic in topics.predictions)
+    requests = None
+    if topics.requests:
+        requests = len(inputs)
+        inputs.append(topics.requests)
+    task = config.task
+    return FusedEnsemble(
+        name=name,
+        config=config,
+        inputs=tuple(inputs),
+        topic_of=topic_of,
+        requests=requests,
+        fused=topics.fused,
+        late=topics.late,
+        dead_letter=topics.dead_letter,
+        readers=(
+            PredictionReader(config.members, topic_of, len(task.classes), task.sum_tolerance),
+            RequestReader(config.members),
+        ),
+        algorithm=make(config.learning, task, tuple(config.members)),
+        weights=weights,
+        prior=None if config.prior is None else np.array(config.prior, np.float64),
+        transactional_prefix=f"{settings.app}-fuse-{name}",
+    )

@@ -1,0 +1,167 @@
+"""From ended requests to fused records: which weights, the pooling, the credit that goes with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_ensemble.core.fusion.linear_pool import linear_pool
+from stream_ensemble.core.join.records import Decided, Status
+from stream_ensemble.core.join.slots import Slots
+from stream_ensemble.core.learning.algorithm import Algorithm
+from stream_ensemble.kafka.encode import FusedFormat, FusedRows, fast
+from stream_ensemble.messages import Credit, CreditBlock, WeightsVersion
+
+#: A credit block stands again in the fused log at least this often (s): a keyframe.
+KEYFRAME_S = 60.0
+
+
+class CreditSnapshot(Protocol):
+    """The weights to fuse with now, as the weights view hands them out."""
+
+    digest: str
+    block: CreditBlock
+    values: NDArray[np.float64]
+    version: WeightsVersion
+
+
+class Weights(Protocol):
+    """Where current weights come from; both are plain reads."""
+
+    degraded: str | None
+
+    def current(self, segment: str | None) -> CreditSnapshot:
+        """The weights in use for a segment (None: everywhere)."""
+
+
+class Fusion:
+    """Fuses the ended requests of one partition.
+
+    Args:
+        clock: monotonic seconds, for keyframes only: they shape no decision.
+    """
+
+    def __init__(
+        self, algorithm: Algorithm, weights: Weights, prior: NDArray[np.float64] | None, clock: Callable[[], float]
+    ) -> None:
+        self._algorithm = algorithm
+        self._weights = weights
+        self._prior = prior
+        self._clock = clock
+        self._written: dict[str, float] = {}
+        self._pooled: dict[tuple[str, int], NDArray[np.float64]] = {}
+
+    def encode(
+        self, slots: Slots, decided: Decided, form: FusedFormat
+    ) -> tuple[list[bytes], list[bytes], NDArray[np.intp]]:
+        """Keys and values of the fused records, and the order they are in: places in ``decided``. R in, R out."""
+        groups = self._by_segment(slots, decided)
+        keys: list[bytes] = []
+        values: list[bytes] = []
+        for segment, places in groups:
+            rows = self._fuse(slots, decided, places, segment)
+            encoded = fast(rows, form)
+            self._keyframe(rows, form, encoded)
+            keys += rows.ids
+            values += encoded
+        return keys, values, np.concatenate([places for _, places in groups])
+
+    def _by_segment(self, slots: Slots, decided: Decided) -> list[tuple[str | None, NDArray[np.intp]]]:
+        everything = np.arange(len(decided))
+        if not slots.segment_of:
+            return [(None, everything)]
+        places: dict[str | None, list[int]] = {}
+        for place, slot in enumerate(decided.slots.tolist()):
+            places.setdefault(slots.segment_of.get(slot), []).append(place)
+        return [(segment, np.array(found)) for segment, found in places.items()]
+
+    def _fuse(self, slots: Slots, decided: Decided, places: NDArray[np.intp], segment: str | None) -> FusedRows:
+        rows = slots.row(decided.slots[places])
+        status = decided.status[places]
+        snapshot = self._weights.current(segment)
+        components = slots.outputs[rows]
+        awake = slots.awake[rows]
+        weights = self._weights_of(snapshot, awake)
+        outputs = self._pool(snapshot, components, awake, weights)
+        if self._prior is not None:
+            outputs[status == Status.FALLBACK] = self._prior
+        return FusedRows(
+            ids=slots.ids[rows].tolist(),
+            status=status,
+            cause=decided.cause[places],
+            at=slots.at[rows],
+            outputs=outputs,
+            components=components,
+            offsets=slots.offsets[rows],
+            weights=weights,
+            awake=awake,
+            answered=slots.answered[rows],
+            abstained=slots.abstained[rows],
+            expected=slots.expected[rows],
+            segment=segment,
+            version=snapshot.version,
+            degraded=self._weights.degraded,
+            credit=Credit(everywhere=snapshot.digest),
+        )
+
+    def _weights_of(self, snapshot: CreditSnapshot, awake: NDArray[np.uint64]) -> NDArray[np.float64]:
+        """Weights over the awake members, R x K; one pooling per set of awake members and credit."""
+        if (awake == awake[0]).all():
+            return np.repeat(self._pooled_weights(snapshot, int(awake[0]))[None], len(awake), axis=0)
+        masks, which = np.unique(awake, return_inverse=True)
+        table = np.stack([self._pooled_weights(snapshot, mask) for mask in masks.tolist()])
+        weights: NDArray[np.float64] = table[which]
+        return weights
+
+    def _pooled_weights(self, snapshot: CreditSnapshot, mask: int) -> NDArray[np.float64]:
+        known = self._pooled.get((snapshot.digest, mask))
+        if known is None:
+            if len(self._pooled) > 4096:
+                self._pooled.clear()
+            members = len(snapshot.block.members)
+            awake = np.array([[mask >> k & 1 for k in range(members)]], np.bool_)
+            known = self._algorithm.pool(snapshot.values, awake)[0]
+            self._pooled[snapshot.digest, mask] = known
+        return known
+
+    def _pool(
+        self,
+        snapshot: CreditSnapshot,
+        components: NDArray[np.float64],
+        awake: NDArray[np.uint64],
+        weights: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        return linear_pool(components, weights)
+
+    def _keyframe(self, rows: FusedRows, form: FusedFormat, encoded: list[bytes]) -> None:
+        """Put the credit block into the first pooled record that uses it, and again once a minute."""
+        if rows.credit is None:
+            return
+        now = self._clock()
+        digest = rows.credit.everywhere
+        if now - self._written.get(digest, float("-inf")) < KEYFRAME_S:
+            return
+        pooled = np.flatnonzero((rows.status == Status.COMPLETE) | (rows.status == Status.PARTIAL))
+        if not len(pooled):
+            return
+        first = int(pooled[0])
+        block = self._weights.current(rows.segment).block
+        whole = _one(rows, first)
+        whole.credit = Credit(everywhere=digest, blocks={digest: block})
+        encoded[first] = fast(whole, form)[0]
+        if len(self._written) > 4096:
+            self._written.clear()
+        self._written[digest] = now
+
+
+def _one(rows: FusedRows, r: int) -> FusedRows:
+    """Row r alone."""
+    columns: dict[str, Any] = {}
+    for name in FusedRows.__slots__:
+        value = getattr(rows, name)
+        columns[name] = value[r : r + 1] if isinstance(value, (np.ndarray, list)) else value
+    return FusedRows(**columns)
+

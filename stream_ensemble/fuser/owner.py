@@ -1,0 +1,237 @@
+"""Who owns which partition, from the moment Kafka assigns it to the moment it is revoked."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from faust.types import TP
+
+from stream_ensemble.config import Settings
+from stream_ensemble.errors import FencedError
+from stream_ensemble.fuser.ensemble import FusedEnsemble
+from stream_ensemble.fuser.partition import FuserPartition
+from stream_ensemble.fuser.takeover import take_over
+from stream_ensemble.kafka.chunks import Chunk
+from stream_ensemble.kafka.fenced_producer import FencedProducer
+from stream_ensemble.kafka.transport import ChunkApp, ChunkConsumer
+
+log = logging.getLogger(__name__)
+
+_TICK_S = 0.01
+_RETRY_S = (0.1, 0.5, 2.0, 5.0)
+#: A fence is renewed long before the broker forgets the producer id (1 day) or the transactional id (7 days).
+FENCE_RENEWAL_S = 6 * 3600.0
+
+Place = tuple[str, int]
+
+
+class FuseOwner:
+    """Implements ``kafka.transport.PartitionOwner`` for the fuse app."""
+
+    def __init__(
+        self,
+        app: ChunkApp,
+        settings: Settings,
+        ensembles: Sequence[FusedEnsemble],
+        producer: FencedProducer,
+        options: dict[str, Any],
+    ) -> None:
+        self._app = app
+        self._settings = settings
+        self._producer = producer
+        self._options = options
+        self._ensembles = {ensemble.name: ensemble for ensemble in ensembles}
+        self._topic_index = {
+            topic: (ensemble, t) for ensemble in ensembles for t, topic in enumerate(ensemble.inputs)
+        }
+        self._generation = -1
+        self.partitions: dict[Place, FuserPartition] = {}
+        self._closing: dict[Place, FuserPartition] = {}
+        self._preparing: dict[Place, asyncio.Task[None]] = {}
+        self._held: set[TP] = set()
+        self._fenced_at: dict[Place, float] = {}
+
+    def members(self, name: str) -> list[str]:
+        """Member names of an ensemble, in the order of the settings."""
+        return list(self._ensembles[name].config.members)
+
+    # --- records ----------------------------------------------------------------------------------
+
+    async def process(self, chunk: Chunk, generation: int) -> None:
+        """Give a chunk to its partition, when the producer has room."""
+        await self._producer.room()
+        if generation != self._generation:
+            return
+        ensemble, topic = self._topic_index[chunk.tp.topic]
+        partition = self.partitions.get((ensemble.name, chunk.tp.partition))
+        if partition is None or partition.closed:
+            return
+        partition.process(topic, chunk, time.monotonic())
+
+    async def keep_time(self) -> None:
+        """Look at the evidence of all partitions again and again, until cancelled."""
+        while True:
+            await asyncio.sleep(_TICK_S)
+            for (name, number), partition in list(self.partitions.items()):
+                if not partition.closed:
+                    await self._tick(self._ensembles[name], number, partition)
+
+    async def _tick(self, ensemble: FusedEnsemble, number: int, partition: FuserPartition) -> None:
+        consumer = self._consumer
+        limit = time.monotonic() - ensemble.config.hold_limit_s
+        inputs = ensemble.inputs_of(number)
+        failing = [consumer.failing_since(tp) for tp in inputs]
+        partition.tick(
+            [consumer.end_evidence(tp) for tp in inputs],
+            [since is not None and since < limit for since in failing],
+        )
+        await self._bound(ensemble, number, partition)
+        await self._renew(ensemble, number, partition)
+
+    async def _bound(self, ensemble: FusedEnsemble, number: int, partition: FuserPartition) -> None:
+        """At the cap of open requests stop reading the topics furthest ahead in log time; decide the oldest if none is left."""
+        cap = ensemble.config.max_open_requests
+        inputs = ensemble.inputs_of(number)
+        held = [tp for tp in inputs if tp in self._held]
+        over = partition.join.open_requests - cap
+        if over < 0:
+            if held and partition.join.open_requests < cap * 0.9:
+                self._held.difference_update(held)
+                await self._consumer.unhold(held)
+            return
+        times = [topic.log_time for topic in partition.join.progress.topics]
+        behind = min(times)
+        ahead = [tp for tp, t in zip(inputs, times, strict=True) if t > behind and tp not in self._held]
+        if ahead:
+            self._held.update(ahead)
+            await self._consumer.hold(ahead)
+        elif over > 0:
+            partition.relieve(over)
+
+    async def _renew(self, ensemble: FusedEnsemble, number: int, partition: FuserPartition) -> None:
+        place = (ensemble.name, number)
+        if time.monotonic() - self._fenced_at.get(place, time.monotonic()) > FENCE_RENEWAL_S:
+            log.info("renewing the fence of %s partition %d", *place)
+            self._restart(place, self._generation)
+
+    # --- kafka.transport.PartitionOwner -------------------------------------------------------------
+
+    def committable(self) -> Mapping[TP, int]:
+        """Offsets whose results are acknowledged, for all partitions that were taken over."""
+        offsets: dict[TP, int] = {}
+        for (name, number), partition in {**self._closing, **self.partitions}.items():
+            for tp, offset in zip(self._ensembles[name].inputs_of(number), partition.committable(), strict=True):
+                if offset >= 0:
+                    offsets[tp] = offset
+        return offsets
+
+    def assigned(self, partitions: frozenset[TP], generation: int) -> None:
+        """Start taking over every partition number we got."""
+        self._closing.clear()
+        self._generation = generation
+        for place in self._places(partitions):
+            self._restart(place, generation)
+
+    def _places(self, partitions: frozenset[TP]) -> list[Place]:
+        found: dict[Place, set[str]] = {}
+        for tp in partitions:
+            if tp.topic in self._topic_index:
+                ensemble, _ = self._topic_index[tp.topic]
+                found.setdefault((ensemble.name, tp.partition), set()).add(tp.topic)
+        for (name, number), topics in found.items():
+            missing = set(self._ensembles[name].inputs) - topics
+            if missing:
+                # The group protocol split what belongs together: joining would wait for ever.
+                raise AssertionError(f"{name} partition {number} was assigned without {sorted(missing)}")
+        return sorted(found)
+
+    def _restart(self, place: Place, generation: int) -> None:
+        running = self._preparing.pop(place, None)
+        if running is not None:
+            running.cancel()
+        old = self.partitions.pop(place, None)
+        if old is not None:
+            old.closed = True
+        self._preparing[place] = asyncio.get_running_loop().create_task(
+            self._prepare(place, generation), name=f"take over {place[0]} partition {place[1]}"
+        )
+
+    async def _prepare(self, place: Place, generation: int) -> None:
+        """Take over, with back-off, until it works or the generation has passed."""
+        attempt = 0
+        while generation == self._generation:
+            try:
+                await self._take_over(place, generation)
+                return
+            except FencedError as error:
+                log.info("not taking over %s partition %d: %s", *place, error)
+                await asyncio.sleep(1.0)
+            except Exception:
+                wait = _RETRY_S[min(attempt, len(_RETRY_S) - 1)]
+                log.exception("taking over %s partition %d failed; again in %g s", *place, wait)
+                attempt += 1
+                await asyncio.sleep(wait)
+
+    async def _take_over(self, place: Place, generation: int) -> None:
+        name, number = place
+        ensemble = self._ensembles[name]
+        inputs = ensemble.inputs_of(number)
+        began = time.monotonic()
+        await self._consumer.hold(inputs)
+        fresh = ensemble.partition(number, self._producer, lambda error: self._on_failure(place, error))
+        took = await take_over(
+            ensemble, number, fresh.join, self._consumer, self._producer, self._options, generation
+        )
+        if generation != self._generation:
+            return
+        fresh.start_from(took.positions)
+        self._held.difference_update(inputs)
+        self.partitions[place] = fresh
+        self._fenced_at[place] = began
+        await self._consumer.start_at(dict(zip(inputs, took.positions, strict=True)))
+        log.info(
+            "took over %s partition %d in %.0f ms: %d ended requests read back",
+            name,
+            number,
+            (time.monotonic() - began) * 1000,
+            took.requests_read_back,
+        )
+
+    def _on_failure(self, place: Place, error: BaseException) -> None:
+        """A delivery failed. Fence again if we are still the owner; if not, the heartbeat will be refused and p is dropped."""
+        log.warning("delivery for %s partition %d failed (%r); taking it over again", *place, error)
+        self._restart(place, self._generation)
+
+    async def revoked(self, partitions: frozenset[TP]) -> None:
+        """Close, flush for at most 8 s or half the rebalance time-out; the transport commits right after."""
+        self._generation = -1
+        await self._close()
+
+    async def drain(self) -> None:
+        """The same when the worker stops."""
+        self._generation = -1
+        await self._close()
+
+    async def _close(self) -> None:
+        for task in self._preparing.values():
+            task.cancel()
+        self._preparing.clear()
+        self._held.clear()
+        for partition in self.partitions.values():
+            partition.closed = True
+        self._closing.update(self.partitions)
+        self.partitions.clear()
+        limit = min(8.0, self._settings.kafka.rebalance_timeout_s / 2)
+        try:
+            await asyncio.wait_for(self._producer.flush(), limit)
+        except TimeoutError:
+            log.warning("not all fused records were acknowledged within %g s; their inputs will be read again", limit)
+
+    @property
+    def _consumer(self) -> ChunkConsumer:
+        consumer: ChunkConsumer = self._app.consumer
+        return consumer

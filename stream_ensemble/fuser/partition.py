@@ -1,0 +1,232 @@
+"""What owns partition p of one ensemble in the fuse app: chunk in, fused batches out, offsets released by acknowledgement.
+
+Everything between the closed check and the hand-over to the producer runs without an await, so a rebalance can never come between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+from aiokafka.structs import TopicPartition
+from numpy.typing import NDArray
+
+from stream_ensemble.core.join.records import Decided, Verdict, joined
+from stream_ensemble.core.join.state import JoinRules, PartitionJoin
+from stream_ensemble.core.partitioning import partition_of
+from stream_ensemble.errors import RecordError
+from stream_ensemble.fuser.fusion import Fusion
+from stream_ensemble.fuser.held import HeldOffsets
+from stream_ensemble.kafka.chunks import Chunk, EndEvidence
+from stream_ensemble.kafka.decode import PredictionReader, Read, ReadRequests, Refused, RequestReader
+from stream_ensemble.kafka.encode import FusedFormat
+from stream_ensemble.kafka.fenced_producer import FencedProducer
+from stream_ensemble.messages import HEADER_DEAD_LETTER, HEADER_FORWARDED, HEADER_SOURCE, DeadLetter, Forwarded
+
+
+@dataclass(frozen=True, slots=True)
+class Outlets:
+    """Where the results of one partition go. ``inputs[t]`` is input topic t."""
+
+    inputs: tuple[str, ...]
+    requests: int | None
+    fused: TopicPartition
+    late: TopicPartition
+    dead_letter: TopicPartition
+
+
+class FuserPartition:
+    """State and effects of one owned partition.
+
+    Args:
+        on_failure: called once with the first delivery error; the owner then fences again or drops the partition.
+    """
+
+    def __init__(
+        self,
+        rules: JoinRules,
+        outlets: Outlets,
+        readers: tuple[PredictionReader, RequestReader],
+        fusion: Fusion,
+        form: FusedFormat,
+        producer: FencedProducer,
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
+        self.join = PartitionJoin(rules)
+        self.outlets = outlets
+        self.closed = False
+        self._predictions, self._requests = readers
+        self._fusion = fusion
+        self._form = form
+        self._producer = producer
+        self._on_failure = on_failure
+        self._held = HeldOffsets(len(outlets.inputs))
+        self._partition = outlets.fused.partition
+        self._partitions = rules.partitions
+
+    # --- in ---------------------------------------------------------------------------------------
+
+    def process(self, topic: int, chunk: Chunk, now: float) -> None:
+        """Take a chunk of input topic ``topic``; ``now`` is monotonic seconds."""
+        if self.closed:
+            return
+        columns = chunk.columns()
+        parts: list[Decided] = []
+        newest = -1
+        if columns.records:
+            newest = int(columns.appended.max())
+            if topic == self.outlets.requests:
+                requests, refused = self._requests.read(topic, columns)
+                if requests is not None:
+                    verdicts, decided = self.join.add_requests(requests.rows, now)
+                    parts.append(decided)
+                    if verdicts.any():
+                        self._reroute(requests, verdicts)
+            else:
+                reads, refused = self._predictions.read(topic, columns)
+                self._count_refused(refused)
+                for read in reads:
+                    verdicts, decided = self.join.add_predictions(read.rows, now)
+                    parts.append(decided)
+                    if verdicts.any():
+                        self._reroute(read, verdicts)
+            if refused:
+                self._dead_letter(topic, refused)
+        self.join.progress.read(topic, newest, chunk.next_offset)
+        parts.append(self.join.advance())
+        self._publish(joined([part for part in parts if len(part)]))
+
+    def tick(self, evidence: Sequence[EndEvidence | None], unreadable: Sequence[bool]) -> None:
+        """Look at the newest evidence per input topic and decide what it allows."""
+        if self.closed:
+            return
+        progress = self.join.progress
+        for topic, end in enumerate(evidence):
+            progress.topics[topic].unreadable = unreadable[topic]
+            if end is not None:
+                progress.at_end(topic, end.asked_at, end.offset)
+        self._publish(self.join.advance())
+
+    def relieve(self, count: int) -> None:
+        """Decide the ``count`` oldest open requests, because no more can be held."""
+        if not self.closed:
+            self._publish(self.join.give_up_oldest(count))
+
+    def start_from(self, positions: Sequence[int]) -> None:
+        """Reading begins at these offsets, one per input topic."""
+        for topic, offset in enumerate(positions):
+            self.join.progress.read(topic, -1, offset)
+
+    def committable(self) -> list[int]:
+        """By input topic, the offset that may be committed: everything before it has led to something acknowledged."""
+        offsets = []
+        for topic, progress in enumerate(self.join.progress.topics):
+            lowest = [progress.next_offset]
+            for held in (self.join.held_from(topic), self._held.lowest(topic)):
+                if held is not None:
+                    lowest.append(held)
+            offsets.append(min(lowest))
+        return offsets
+
+    # --- fused ------------------------------------------------------------------------------------
+
+    def _publish(self, decided: Decided) -> None:
+        if not len(decided):
+            return
+        keys, values, order = self._fusion.encode(self.join.slots, decided, self._form)
+        slots = decided.slots[order]
+        batch = self._producer.new_batch()
+        begin = 0
+        for place, (key, value) in enumerate(zip(keys, values, strict=True)):
+            if batch.append(timestamp=None, key=key, value=value) is None:
+                self._send_fused(batch, slots[begin:place])
+                batch, begin = self._producer.new_batch(), place
+                batch.append(timestamp=None, key=key, value=value)
+        self._send_fused(batch, slots[begin:])
+
+    def _send_fused(self, batch: Any, slots: NDArray[np.int64]) -> None:
+        delivery = self._producer.enqueue(batch, self.outlets.fused)
+
+        def delivered(future: asyncio.Future[Any]) -> None:
+            if self._failed(future):
+                return
+            self.join.release(slots)
+
+        delivery.add_done_callback(delivered)
+
+    def _failed(self, future: asyncio.Future[Any]) -> bool:
+        error = asyncio.CancelledError() if future.cancelled() else future.exception()
+        if error is None:
+            return False
+        if not self.closed:
+            self.closed = True
+            self._on_failure(error)
+        return True
+
+    # --- late, forwarded, dead-letter -------------------------------------------------------------
+
+    def _reroute(self, read: Read | ReadRequests, verdicts: NDArray[np.uint8]) -> None:
+        rows = read.rows
+        name = self.outlets.inputs[rows.topic]
+        is_request = isinstance(read, ReadRequests)
+        for place in np.flatnonzero((verdicts == Verdict.LATE) | (verdicts == Verdict.FORWARD)).tolist():
+            record = read.records[place]
+            offset, appended = int(rows.offsets[place]), int(rows.appended[place])
+            if verdicts[place] == Verdict.LATE:
+                if not is_request:
+                    source = Forwarded(name, self._partition, offset, 0, appended)
+                    self._aside(self.outlets.late, rows.topic, offset, record, rows.ids[place], (HEADER_SOURCE, source))
+                continue
+            if place in rows.forwarded:
+                error = RecordError("misrouted", "it was forwarded once and still is not in its canonical partition")
+                self._dead_letter(rows.topic, [Refused(record, offset, appended, error)])
+                if not is_request:
+                    self.join.ledger.forwarded -= 1
+                    self.join.ledger.dead_lettered += 1
+                continue
+            at = int(rows.at[place]) if rows.at[place] >= 0 else appended
+            target = TopicPartition(name, partition_of(rows.ids[place], self._partitions))
+            origin = Forwarded(name, self._partition, offset, 0, min(at, appended))
+            self._aside(target, rows.topic, offset, record, rows.ids[place], (HEADER_FORWARDED, origin))
+
+    def _count_refused(self, refused: Sequence[Refused]) -> None:
+        self.join.ledger.predictions += len(refused)
+        self.join.ledger.dead_lettered += len(refused)
+
+    def _dead_letter(self, topic: int, refused: Sequence[Refused]) -> None:
+        for item in refused:
+            header = DeadLetter(
+                reason=item.error.reason,
+                detail=item.error.detail,
+                topic=self.outlets.inputs[topic],
+                partition=self._partition,
+                offset=item.offset,
+                appended=item.appended,
+            )
+            self._aside(self.outlets.dead_letter, topic, item.offset, item.record, item.record.key, (HEADER_DEAD_LETTER, header))
+
+    def _aside(
+        self,
+        target: TopicPartition,
+        topic: int,
+        offset: int,
+        record: Any,
+        key: bytes | None,
+        header: tuple[str, msgspec.Struct],
+    ) -> None:
+        """Publish a record unchanged to another topic; its offset is held until that is acknowledged."""
+        headers = [*record.headers, (header[0], msgspec.json.encode(header[1]))]
+        self._held.hold(topic, offset)
+        batch = self._producer.new_batch()
+        batch.append(timestamp=None, key=key, value=record.value, headers=headers)
+
+        def delivered(future: asyncio.Future[Any]) -> None:
+            if not self._failed(future):
+                self._held.release(topic, offset)
+
+        self._producer.enqueue(batch, target).add_done_callback(delivered)
+

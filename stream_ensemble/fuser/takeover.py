@@ -1,0 +1,147 @@
+"""Taking partition p over: fence it, read back what already ended, and only then start reading.
+
+The order matters (fence, committed offsets, end of fused p, its tail): after the fence nothing older can be written, so the tail
+read afterwards is all there is.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from aiokafka.structs import TopicPartition
+from faust.types import TP
+
+from stream_ensemble.core.join.closed_index import digests
+from stream_ensemble.core.join.state import PartitionJoin
+from stream_ensemble.errors import FencedError
+from stream_ensemble.fuser.ensemble import FusedEnsemble
+from stream_ensemble.kafka.chunks import Columns
+from stream_ensemble.kafka.fenced_producer import FencedProducer
+from stream_ensemble.kafka.tail import LogReader, oldest_time
+from stream_ensemble.kafka.transport import ChunkConsumer
+from stream_ensemble.messages import Source
+
+log = logging.getLogger(__name__)
+
+
+class _Sources(msgspec.Struct):
+    sources: dict[str, Source]
+
+
+_decode_sources = msgspec.json.Decoder(_Sources).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Takeover:
+    """What a partition starts from: a position per input topic."""
+
+    positions: tuple[int, ...]
+    requests_read_back: int
+
+
+async def take_over(
+    ensemble: FusedEnsemble,
+    partition: int,
+    join: PartitionJoin,
+    consumer: ChunkConsumer,
+    producer: FencedProducer,
+    options: dict[str, Any],
+    generation: int,
+) -> Takeover:
+    """Fence partition p and fill ``join`` with what ended before; returns where to start reading.
+
+    Raises:
+        FencedError: we are no longer a member of the group in ``generation``.
+        ServerUnavailableError: a broker did not answer in time.
+    """
+    if not await consumer.heartbeat_accepted(generation):
+        raise FencedError(f"not a member of the group in generation {generation}")
+    fused = TopicPartition(ensemble.fused, partition)
+    late = TopicPartition(ensemble.late, partition)
+    await producer.fence(ensemble.transactional_id(partition), [fused, late])
+    inputs = ensemble.inputs_of(partition)
+    committed = await consumer.committed_offsets(inputs)
+    async with LogReader(options) as reader:
+        begin, end = await reader.begin_and_end(fused)
+        positions = await _positions(reader, ensemble, inputs, committed, fused, (begin, end))
+        count = await _read_back(reader, ensemble, join, inputs, positions, fused, (begin, end))
+    return Takeover(tuple(positions), count)
+
+
+async def _positions(
+    reader: LogReader,
+    ensemble: FusedEnsemble,
+    inputs: list[TP],
+    committed: dict[TP, int | None],
+    fused: TopicPartition,
+    span: tuple[int, int],
+) -> list[int]:
+    """Where to start each input: its commit, or, without one, no earlier than fused p itself plus the lateness horizon."""
+    earliest: int | None = None
+    if any(committed[tp] is None for tp in inputs):
+        earliest = await reader.first_time(fused, *span)
+    positions = []
+    for tp in inputs:
+        at = TopicPartition(tp.topic, tp.partition)
+        first, end = await reader.begin_and_end(at)
+        offset = committed[tp]
+        if offset is None and earliest is None:
+            positions.append(first)
+        elif offset is None:
+            assert earliest is not None
+            found = await reader.offset_at(at, earliest + ensemble.lateness_horizon_ms)
+            positions.append(end if found is None else found)
+        else:
+            positions.append(max(offset, first))
+    return positions
+
+
+async def _read_back(
+    reader: LogReader,
+    ensemble: FusedEnsemble,
+    join: PartitionJoin,
+    inputs: list[TP],
+    positions: list[int],
+    fused: TopicPartition,
+    span: tuple[int, int],
+) -> int:
+    """Fill the index with the ids that ended within two lateness horizons of the oldest record still to be read."""
+    replay_from = await oldest_time(
+        reader, [(TopicPartition(tp.topic, tp.partition), at) for tp, at in zip(inputs, positions, strict=True)]
+    )
+    newest = replay_from if replay_from is not None else await reader.last_time(fused)
+    if newest is None:
+        return 0
+    start = await reader.offset_at(fused, newest - 2 * ensemble.lateness_horizon_ms)
+    if start is None:
+        return 0
+    topics = {topic: t for t, topic in enumerate(ensemble.inputs)}
+    count = 0
+    async for columns in reader.read(fused, max(start, span[0]), span[1]):
+        ids = [record.key for record in columns.records if record.key is not None]
+        join.closed.add_digests(*digests(ids), int(columns.appended.max()))
+        count += len(ids)
+        if replay_from is not None:
+            _note_sources(join, columns, replay_from, topics, positions)
+    return count
+
+
+def _note_sources(
+    join: PartitionJoin, columns: Columns, replay_from: int, topics: dict[str, int], positions: list[int]
+) -> None:
+    """Remember which predictions at or after our positions were used before: reading them again is a replay, not lateness."""
+    for record, appended in zip(columns.records, columns.appended.tolist(), strict=True):
+        if appended < replay_from:
+            continue
+        try:
+            sources = _decode_sources(record.value or b"").sources
+        except msgspec.DecodeError:
+            log.warning("fused record at offset %d cannot be read; its sources are unknown", record.offset)
+            continue
+        for topic, _, offset, _ in sources.values():
+            t = topics.get(topic)
+            if t is not None and offset >= positions[t]:
+                join.used_before.setdefault(t, set()).add(offset)

@@ -1,0 +1,144 @@
+"""One producer for all partitions a worker owns, each written under a fence of its own.
+
+Leans on aiokafka 0.14's private sender and accumulator; ``tests/contract/test_private_api.py`` fails when they move.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.producer.transaction_manager import PidAndEpoch, TransactionManager
+from aiokafka.structs import TopicPartition
+
+from stream_ensemble.kafka.fence import Fence, fence
+
+_NO_TRANSACTION_TIMEOUT = 2**31 - 1
+
+
+class _FencedSequences(TransactionManager):  # type: ignore[misc]
+    """aiokafka's idempotence state with a (producer id, epoch, sequence) per fenced partition.
+
+    Partitions without a fence (dead-letter, forwarded records) use the producer's own id. aiokafka asks for the sequence number of a
+    batch's partition first and for id and epoch right after, which is what ``_current`` relies on.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(None, _NO_TRANSACTION_TIMEOUT)
+        self._fences: dict[TopicPartition, PidAndEpoch] = {}
+        self._current: PidAndEpoch | None = None
+
+    def assign(self, tp: TopicPartition, held: Fence) -> None:
+        self._fences[tp] = PidAndEpoch(held.producer_id, held.epoch)
+        self._sequence_numbers[tp] = 0
+
+    def revoke(self, tp: TopicPartition) -> None:
+        self._fences.pop(tp, None)
+        self._sequence_numbers.pop(tp, None)
+
+    def sequence_number(self, tp: TopicPartition) -> int:
+        self._current = self._fences.get(tp)
+        number: int = super().sequence_number(tp)
+        return number
+
+    @property
+    def producer_id(self) -> int:
+        return int((self._current or self._pid_and_epoch).pid)
+
+    @property
+    def producer_epoch(self) -> int:
+        return int((self._current or self._pid_and_epoch).epoch)
+
+
+class FencedProducer:
+    """Publishes whole batches, in order, to partitions that were fenced first.
+
+    Args:
+        options: aiokafka client options (servers, security).
+        linger_ms: how long a batch may wait for the sender. Batches come closed, so they never wait for more records.
+    """
+
+    def __init__(
+        self, options: dict[str, Any], *, max_batch_bytes: int, compression: str | None = None, max_request_bytes: int = 8 << 20
+    ) -> None:
+        self._producer = AIOKafkaProducer(
+            **options,
+            enable_idempotence=True,
+            acks="all",
+            linger_ms=0,
+            max_batch_size=max_batch_bytes,
+            max_request_size=max_request_bytes,
+            compression_type=compression,
+        )
+        self._sequences = _FencedSequences()
+        self._producer._txn_manager = self._sequences
+        self._producer._sender._txn_manager = self._sequences
+        self._producer._message_accumulator._txn_manager = self._sequences
+        self._unacknowledged: dict[TopicPartition, set[asyncio.Future[Any]]] = {}
+        self.bytes_in_flight = 0
+        self._room = asyncio.Event()
+        self._room.set()
+        self.max_bytes_in_flight = 32 << 20
+
+    async def start(self, topics: Sequence[str]) -> None:
+        """Connect and learn where the partitions of ``topics`` live."""
+        await self._producer.start()
+        for topic in topics:
+            await self.knows(topic)
+
+    async def knows(self, topic: str) -> None:
+        """Wait for the metadata of ``topic``."""
+        await self._producer.client._wait_on_metadata(topic)
+
+    async def stop(self) -> None:
+        """Send what is queued, then disconnect."""
+        await self._producer.stop()
+
+    async def fence(self, transactional_id: str, partitions: Sequence[TopicPartition]) -> Fence:
+        """Take ``partitions`` over from whoever held them."""
+        held = await fence(self._producer.client, transactional_id, partitions)
+        for tp in partitions:
+            self._sequences.assign(tp, held)
+        return held
+
+    def release(self, partitions: Sequence[TopicPartition]) -> None:
+        """Give ``partitions`` up; nothing may be queued for them any more."""
+        for tp in partitions:
+            self._sequences.revoke(tp)
+
+    def new_batch(self) -> Any:
+        """An empty batch builder; ``append(timestamp=, key=, value=, headers=)`` answers None when it is full."""
+        return self._producer.create_batch()
+
+    def enqueue(self, batch: Any, tp: TopicPartition) -> asyncio.Future[Any]:
+        """Hand a batch over, without an await. The future resolves when all in-sync replicas have it."""
+        batch.close()
+        size = batch.size()
+        delivery: asyncio.Future[Any] = self._producer._message_accumulator._append_batch(batch, tp).future
+        waiting = self._unacknowledged.setdefault(tp, set())
+        waiting.add(delivery)
+        self.bytes_in_flight += size
+        if self.bytes_in_flight >= self.max_bytes_in_flight:
+            self._room.clear()
+
+        def done(future: asyncio.Future[Any]) -> None:
+            waiting.discard(future)
+            self.bytes_in_flight -= size
+            if self.bytes_in_flight < self.max_bytes_in_flight:
+                self._room.set()
+
+        delivery.add_done_callback(done)
+        return delivery
+
+    async def room(self) -> None:
+        """Wait until less than ``max_bytes_in_flight`` is unacknowledged."""
+        await self._room.wait()
+
+    async def flush(self, partitions: Sequence[TopicPartition] | None = None) -> None:
+        """Wait until everything handed over for ``partitions`` (or for all) is acknowledged or has failed."""
+        wanted = self._unacknowledged if partitions is None else {tp: self._unacknowledged.get(tp, set()) for tp in partitions}
+        waiting = [future for futures in wanted.values() for future in futures]
+        if waiting:
+            await asyncio.wait(waiting)

@@ -1,0 +1,165 @@
+"""aiokafka's fetcher, made to hand over whole record batches and to keep what its answers prove.
+
+Leans on aiokafka 0.14's private ``Fetcher``; ``tests/contract/test_private_api.py`` fails when it moves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka import errors as kafka_errors
+from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher, FetchResult, PartitionRecords
+from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.structs import TopicPartition
+
+from stream_ensemble.kafka.chunks import Chunk, EndEvidence
+
+
+class _ObservedClient:
+    """aiokafka's client with an eye on fetches: when each was sent, and what it says of the end of a partition."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self.ends: dict[TopicPartition, EndEvidence] = {}
+        self.failing_since: dict[TopicPartition, float] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    async def send(self, node_id: int, request: Any, **kwargs: Any) -> Any:
+        if not isinstance(request, FetchRequest):
+            return await self._client.send(node_id, request, **kwargs)
+        sent = time.monotonic()
+        asked = {
+            TopicPartition(topic, partition): offset
+            for topic, partitions in request.topics
+            for partition, offset, _ in partitions
+        }
+        try:
+            response = await self._client.send(node_id, request, **kwargs)
+        except kafka_errors.KafkaError:
+            for tp in asked:
+                self.failing_since.setdefault(tp, sent)
+            raise
+        for topic, partitions in response.topics:
+            for partition, error_code, highwater, *rest in partitions:
+                tp = TopicPartition(topic, partition)
+                if error_code:
+                    self.failing_since.setdefault(tp, sent)
+                    continue
+                self.failing_since.pop(tp, None)
+                stable_end = rest[0] if len(rest) > 1 and rest[0] >= 0 else highwater
+                if asked.get(tp) == stable_end and not rest[-1]:
+                    self.ends[tp] = EndEvidence(sent, stable_end)
+        return response
+
+
+class ChunkFetcher(Fetcher):
+    """A Fetcher whose :meth:`fetched_records` answers ``{tp: [Chunk]}``. Made from a running one by :func:`adopt`."""
+
+    _client: Any
+
+    @property
+    def ends(self) -> dict[TopicPartition, EndEvidence]:
+        """Newest proof per partition that it was read to its last stable end."""
+        found: dict[TopicPartition, EndEvidence] = self._client.ends
+        return found
+
+    @property
+    def failing_since(self) -> dict[TopicPartition, float]:
+        """Monotonic time since when a partition cannot be fetched because of errors."""
+        failing: dict[TopicPartition, float] = self._client.failing_since
+        return failing
+
+    async def fetched_records(
+        self, partitions: Any, timeout: float = 0, max_records: int | None = None
+    ) -> dict[TopicPartition, list[Chunk]]:
+        deadline = time.monotonic() + timeout
+        while True:
+            if self._subscriptions.reassignment_in_progress:
+                await self._subscriptions.wait_for_assignment()
+            drained = self._drain(partitions)
+            if drained:
+                return drained
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return {}
+            waiter = self._create_fetch_waiter()
+            done, _ = await asyncio.wait([waiter], timeout=left)
+            if not done:
+                waiter.cancel()
+                return {}
+            if waiter.done():
+                waiter.result()
+            if self._closed:
+                raise kafka_errors.ConsumerStoppedError()
+
+    def _drain(self, partitions: Any) -> dict[TopicPartition, list[Chunk]]:
+        drained: dict[TopicPartition, list[Chunk]] = {}
+        for tp in list(self._records):
+            if partitions and tp not in partitions:
+                if not self._subscriptions.is_assigned(tp):
+                    del self._records[tp]
+                continue
+            result = self._records[tp]
+            if type(result) is not FetchResult:
+                del self._records[tp]
+                self._notify(self._wait_consume_future)
+                if drained:
+                    self._records[tp] = result
+                    return drained
+                result.check_raise()
+                continue
+            chunk = _take(tp, result)
+            del self._records[tp]
+            self._notify(self._wait_consume_future)
+            if chunk is not None:
+                drained[tp] = [chunk]
+        return drained
+
+
+def _take(tp: TopicPartition, result: FetchResult) -> Chunk | None:
+    """All whole batches of a fetch result; moves the position past them. None when the result is no longer wanted."""
+    if not result.check_assignment(tp) or not result.has_more():
+        return None
+    partition_records = result._partition_records
+    first = partition_records.next_fetch_offset
+    batches = _batches(tp, partition_records)
+    result._update_position()
+    next_offset = partition_records.next_fetch_offset
+    result._partition_records = None
+    return Chunk(tp, first, next_offset, batches)
+
+
+def _batches(tp: TopicPartition, source: PartitionRecords) -> list[Any]:
+    """The data batches of a fetch; as aiokafka's ``PartitionRecords._unpack_records`` but not record by record."""
+    found = []
+    records = source._records
+    while records.has_next():
+        batch = records.next_batch()
+        if source._check_crcs and not batch.validate_crc():
+            raise kafka_errors.CorruptRecordException(f"Invalid CRC - {tp}")
+        aborted = False
+        if source._isolation_level == READ_COMMITTED and batch.producer_id is not None:
+            source._consume_aborted_up_to(batch.base_offset)
+            if batch.is_control_batch:
+                if source._contains_abort_marker(batch):
+                    source._aborted_producers.discard(batch.producer_id)
+            else:
+                aborted = batch.is_transactional and batch.producer_id in source._aborted_producers
+        if not batch.is_control_batch and not aborted:
+            found.append(batch)
+        source.next_fetch_offset = batch.next_offset
+    return found
+
+
+def adopt(consumer: AIOKafkaConsumer) -> ChunkFetcher:
+    """Turn a started consumer's fetcher into a :class:`ChunkFetcher`; its running task goes on with the new methods."""
+    fetcher = consumer._fetcher
+    fetcher._client = _ObservedClient(fetcher._client)
+    fetcher.__class__ = ChunkFetcher
+    adopted: ChunkFetcher = fetcher
+    return adopted

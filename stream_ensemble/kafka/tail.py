@@ -1,0 +1,121 @@
+"""Reading one partition's log aside from the group: back to a time, up to an end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.structs import TopicPartition
+
+from stream_ensemble.errors import ServerUnavailableError
+from stream_ensemble.kafka.chunks import Chunk, Columns
+from stream_ensemble.kafka.fetching import adopt
+
+
+class LogReader:
+    """A consumer without a group, for reading back. Use as an async context manager.
+
+    Args:
+        options: aiokafka client options.
+        committed_only: leave out aborted and open transactions.
+        timeout_s: how long one read may go without any progress.
+    """
+
+    def __init__(self, options: dict[str, Any], *, committed_only: bool = False, timeout_s: float = 30.0) -> None:
+        self._timeout_s = timeout_s
+        self._consumer = AIOKafkaConsumer(
+            **options,
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed" if committed_only else "read_uncommitted",
+            fetch_max_wait_ms=50,
+            max_partition_fetch_bytes=4 << 20,
+        )
+
+    async def __aenter__(self) -> LogReader:
+        await self._consumer.start()
+        adopt(self._consumer)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._consumer.stop()
+
+    async def begin_and_end(self, tp: TopicPartition) -> tuple[int, int]:
+        """First offset there is, and the offset after the last."""
+        begin = await self._consumer.beginning_offsets([tp])
+        end = await self._consumer.end_offsets([tp])
+        return begin[tp], end[tp]
+
+    async def offset_at(self, tp: TopicPartition, timestamp_ms: int) -> int | None:
+        """First offset appended at or after a time; None when there is none."""
+        found = await self._consumer.offsets_for_times({tp: max(0, timestamp_ms)})
+        return None if found[tp] is None else int(found[tp].offset)
+
+    async def read(self, tp: TopicPartition, start: int, end: int) -> AsyncIterator[Columns]:
+        """All records of ``tp`` from ``start`` up to (not including) ``end``, chunk by chunk.
+
+        Raises:
+            ServerUnavailableError: nothing could be read for ``timeout_s``.
+        """
+        if start >= end:
+            return
+        self._consumer.assign([tp])
+        self._consumer.seek(tp, start)
+        deadline = time.monotonic() + self._timeout_s
+        while await self._position(tp) < end:
+            chunks: dict[TopicPartition, list[Chunk]] = await self._consumer.getmany(timeout_ms=1000)
+            for chunk in chunks.get(tp, ()):
+                deadline = time.monotonic() + self._timeout_s
+                columns = _before(chunk.columns(), end)
+                if columns.records:
+                    yield columns
+            if time.monotonic() > deadline:
+                raise ServerUnavailableError(
+                    f"{tp.topic} partition {tp.partition} could not be read up to offset {end} within {self._timeout_s:g} s; "
+                    "check that its leader is up"
+                )
+
+    async def first_time(self, tp: TopicPartition, start: int, end: int) -> int | None:
+        """Append time (ms) of the first record from ``start`` on; None when there is none before ``end``."""
+        async for columns in self.read(tp, start, end):
+            return int(columns.appended[0])
+        return None
+
+    async def last_time(self, tp: TopicPartition) -> int | None:
+        """Append time (ms) of the last record; None when the partition holds none."""
+        begin, end = await self.begin_and_end(tp)
+        reach = 16
+        while True:
+            start = max(begin, end - reach)
+            newest = None
+            async for columns in self.read(tp, start, end):
+                newest = int(columns.appended[-1])
+            if newest is not None or start == begin:
+                return newest
+            reach *= 16
+
+    async def _position(self, tp: TopicPartition) -> int:
+        position: int = await asyncio.wait_for(self._consumer.position(tp), self._timeout_s)
+        return position
+
+
+def _before(columns: Columns, end: int) -> Columns:
+    keep = int((columns.offsets < end).sum())
+    if keep == len(columns.records):
+        return columns
+    return Columns(columns.records[:keep], columns.offsets[:keep], columns.appended[:keep])
+
+
+async def oldest_time(reader: LogReader, positions: Sequence[tuple[TopicPartition, int]]) -> int | None:
+    """The least append time among the first records from these positions on; None when all are at their ends."""
+    times = []
+    for tp, offset in positions:
+        begin, end = await reader.begin_and_end(tp)
+        found = await reader.first_time(tp, max(begin, offset), end)
+        if found is not None:
+            times.append(found)
+    return min(times, default=None)

@@ -1,0 +1,268 @@
+"""A Faust transport that delivers whole chunks and leaves offsets to the partitions' owner.
+
+Stock Faust makes four tasks a record; this hands an agent one Event per (topic partition, Chunk). Committing, acknowledging and
+what happens on a rebalance is the owner's business (:class:`PartitionOwner`), because an offset may be released only when what it
+led to is acknowledged. Leans on faust-streaming 0.15.3's private driver; ``tests/contract/test_private_api.py`` fails when it moves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol
+
+import faust
+from aiokafka.protocol.group import HeartbeatRequest
+from aiokafka.structs import TopicPartition
+from faust.events import Event
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage
+
+from stream_ensemble.kafka.chunks import Chunk, EndEvidence
+from stream_ensemble.kafka.fetching import ChunkFetcher, adopt
+
+
+class PartitionOwner(Protocol):
+    """What the transport asks of the app that owns partitions."""
+
+    def committable(self) -> Mapping[TP, int]:
+        """Offsets that may be committed now, by topic partition."""
+
+    def assigned(self, partitions: frozenset[TP], generation: int) -> None:
+        """These partitions are ours in ``generation``; they stay paused until the owner resumes them. Must not block."""
+
+    async def revoked(self, partitions: frozenset[TP]) -> None:
+        """Close these partitions and finish what they hold; the offsets are committed right after."""
+
+    async def drain(self) -> None:
+        """The worker stops: finish what is held; the offsets are committed right after."""
+
+
+class _Listener(driver.ConsumerRebalanceListener):  # type: ignore[misc]
+    async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+        # Paused before the first fetch goes out: the owner fences and reads back before anything is read.
+        consumer = self._thread._ensure_consumer()
+        consumer.pause(*[TopicPartition(tp.topic, tp.partition) for tp in assigned])
+        await super().on_partitions_assigned(assigned)
+
+
+class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    fetcher: ChunkFetcher
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = self.app.fetch_max_wait_ms
+        consumer._isolation_level = "read_committed"
+        return consumer
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        self.fetcher = adopt(self._consumer)
+
+
+class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
+    """Delivers chunks; asks :class:`PartitionOwner` for offsets."""
+
+    RebalanceListener = _Listener
+    _thread: _ConsumerThread
+
+    @property
+    def owner(self) -> PartitionOwner:
+        """The app's owner of partitions; it is there before the consumer starts."""
+        owner: PartitionOwner = self.app.owner
+        return owner
+
+    def _new_consumer_thread(self) -> _ConsumerThread:
+        return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    # --- delivery ---------------------------------------------------------------------------------
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        stopping = (self._stopped.is_set, fetcher._stopped.is_set)
+        try:
+            while not any(stop() for stop in stopping):
+                records, _ = await self._wait_next_records(1.0)
+                generation = self.app.consumer_generation_id
+                if not records:
+                    await asyncio.sleep(0)
+                    continue
+                for tp, chunks in records.items():
+                    if not await self._deliver(tp, chunks, generation):
+                        break
+        except self.consumer_stopped_errors:
+            if not self.app.should_stop:
+                raise
+        except asyncio.CancelledError:
+            if not self.app.should_stop:
+                raise
+
+    async def _deliver(self, tp: TopicPartition, chunks: list[Chunk], generation: int) -> bool:
+        """Queue chunks for the agents; False when a rebalance made them worthless."""
+        for chunk in chunks:
+            if not self.flow_active or self.app.consumer_generation_id != generation:
+                return False
+            message = ConsumerMessage(
+                tp.topic,
+                tp.partition,
+                chunk.next_offset - 1,
+                0.0,
+                0,
+                None,
+                None,
+                chunk,
+                None,
+                0,
+                0,
+                TP(tp.topic, tp.partition),
+                generation_id=generation,
+            )
+            for channel in self.app.topics._tp_index[TP(tp.topic, tp.partition)]:
+                try:
+                    await channel.queue.put(Event(self.app, None, chunk, None, message))
+                except asyncio.CancelledError:
+                    # A rebalance clears the stream queues, which cancels a put that waits for room.
+                    if self.app.should_stop or not self._rebalanced_since(generation):
+                        raise
+                    return False
+        return True
+
+    def _rebalanced_since(self, generation: int) -> bool:
+        return bool(self.app.rebalancing) or self.app.consumer_generation_id != generation
+
+    def ack(self, message: Any) -> bool:
+        """Streams acknowledge events; here the owner releases offsets instead."""
+        return True
+
+    # --- offsets ----------------------------------------------------------------------------------
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        self._to_commit = dict(self.owner.committable()) if self.app.owner is not None else {}
+        return iter([tp for tp in self._to_commit if topics is None or tp in topics or tp.topic in topics])
+
+    def _new_offset(self, tp: TP) -> int | None:
+        return self._to_commit.get(tp)
+
+    def _should_commit(self, tp: TP, offset: int) -> bool:
+        committed = self._committed_offset[tp]
+        return committed is None or offset > committed
+
+    async def perform_seek(self) -> None:
+        """Faust would seek to the committed offsets here; the owner seeks each partition when it is prepared."""
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Faust's livelock detector looks at acknowledgements per event, which there are none of."""
+
+    # --- rebalance --------------------------------------------------------------------------------
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        # super() drops the offset maps, so finish and commit first.
+        await self.owner.revoked(frozenset(revoked))
+        await self.commit()
+        await super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        await super().on_partitions_assigned(assigned, generation_id)
+        self.owner.assigned(frozenset(assigned), generation_id)
+
+    async def on_stop(self) -> None:
+        if self.app.owner is not None:
+            await self.owner.drain()
+        await super().on_stop()
+
+    # --- what the owner uses ----------------------------------------------------------------------
+
+    async def heartbeat_accepted(self, generation: int) -> bool:
+        """Ask the group coordinator whether we are still a member in ``generation``."""
+        return bool(await self._in_thread(self._heartbeat, generation))
+
+    async def _heartbeat(self, generation: int) -> bool:
+        coordinator = self._thread._ensure_consumer()._coordinator
+        if coordinator.generation != generation:
+            return False
+        request = HeartbeatRequest(coordinator.group_id, generation, coordinator.member_id)
+        answer = await coordinator._send_req(request)
+        return bool(answer.error_code == 0)
+
+    async def committed_offsets(self, partitions: Iterable[TP]) -> dict[TP, int | None]:
+        """What the group has committed for each partition; None where nothing is."""
+
+        async def ask() -> dict[TP, int | None]:
+            consumer = self._thread._ensure_consumer()
+            return {tp: await consumer.committed(TopicPartition(tp.topic, tp.partition)) for tp in partitions}
+
+        answer: dict[TP, int | None] = await self._in_thread(ask)
+        return answer
+
+    async def start_at(self, positions: Mapping[TP, int]) -> None:
+        """Seek each partition and let it flow."""
+
+        async def seek() -> None:
+            consumer = self._thread._ensure_consumer()
+            for tp, offset in positions.items():
+                consumer.seek(TopicPartition(tp.topic, tp.partition), offset)
+                consumer.resume(TopicPartition(tp.topic, tp.partition))
+
+        await self._in_thread(seek)
+
+    async def hold(self, partitions: Iterable[TP]) -> None:
+        """Stop fetching these partitions."""
+        await self._in_thread(self._call, "pause", list(partitions))
+
+    async def unhold(self, partitions: Iterable[TP]) -> None:
+        """Fetch these partitions again from where they were held."""
+        await self._in_thread(self._call, "resume", list(partitions))
+
+    async def _call(self, name: str, partitions: list[TP]) -> None:
+        consumer = self._thread._ensure_consumer()
+        assigned = consumer.assignment()
+        ours = [TopicPartition(tp.topic, tp.partition) for tp in partitions]
+        getattr(consumer, name)(*[tp for tp in ours if tp in assigned])
+
+    def end_evidence(self, tp: TP) -> EndEvidence | None:
+        """Newest proof that ``tp`` was read to its end."""
+        return self._thread.fetcher.ends.get(TopicPartition(tp.topic, tp.partition))
+
+    def failing_since(self, tp: TP) -> float | None:
+        """Monotonic time since when ``tp`` cannot be fetched because of errors."""
+        return self._thread.fetcher.failing_since.get(TopicPartition(tp.topic, tp.partition))
+
+    async def _in_thread(self, call: Callable[..., Any], *args: Any) -> Any:
+        return await self._thread.call_thread(call, *args)
+
+
+class ChunkTransport(driver.Transport):  # type: ignore[misc]
+    """The transport to return from ``App._new_transport``."""
+
+    Consumer = ChunkConsumer
+
+
+class ChunkApp(faust.App):  # type: ignore[misc]
+    """A Faust app over :class:`ChunkTransport`.
+
+    Attributes:
+        owner: set it in ``at_start``, before the consumer starts.
+        at_start: awaited in order when the worker starts, before it joins the group.
+        at_end: awaited in order after the last commit.
+    """
+
+    owner: PartitionOwner | None = None
+    fetch_max_wait_ms: int = 50
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.at_start: list[Callable[[], Awaitable[None]]] = []
+        self.at_end: list[Callable[[], Awaitable[None]]] = []
+
+    def _new_transport(self) -> ChunkTransport:
+        return ChunkTransport(self.conf.broker_consumer, self)
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        for begin in self.at_start:
+            await begin()
+
+    async def on_shutdown(self) -> None:
+        await super().on_shutdown()
+        for end in self.at_end:
+            await end()
