@@ -92,7 +92,11 @@ class ContributionStore(Protocol):
         ...
 
     async def markers(self) -> Snapshot:
-        """The markers alone: what an idle owner and an idle fuser look at."""
+        """The markers alone: what an idle fuser looks at."""
+        ...
+
+    async def own(self, partition: int, keys: Sequence[Key]) -> Snapshot:
+        """The fields of one partition in ``keys``, and its marker: what an owner looks at."""
         ...
 
     async def read(self, keys: Sequence[Key]) -> Snapshot:

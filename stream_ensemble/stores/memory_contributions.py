@@ -57,6 +57,14 @@ class MemoryContributionStore:
         """See ``ContributionStore``."""
         return await self.read(())
 
+    async def own(self, partition: int, keys: Sequence[Key]) -> Snapshot:
+        """See ``ContributionStore``."""
+        self._answer()
+        hashes = {key: self.hashes.get(key, {}) for key in (*keys, None)}
+        return decode_snapshot(
+            {key: {p: raw for p, raw in fields.items() if p == partition} for key, fields in hashes.items()}
+        )
+
     async def read(self, keys: Sequence[Key]) -> Snapshot:
         """See ``ContributionStore``."""
         self._answer()

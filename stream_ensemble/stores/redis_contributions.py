@@ -7,10 +7,11 @@ import hashlib
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any, TypeVar, cast
 
-from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from stream_ensemble.errors import ServerUnavailableError, StateError
+from stream_ensemble import config
+from stream_ensemble.errors import StateError
 from stream_ensemble.stores.contribution_field import (
     decode_field,
     decode_snapshot,
@@ -18,6 +19,7 @@ from stream_ensemble.stores.contribution_field import (
     encode_marker,
 )
 from stream_ensemble.stores.contributions import Change, Key, Marker, Snapshot
+from stream_ensemble.stores.redis_connection import connect, explain
 from stream_ensemble.stores.redis_keys import RedisKeys
 
 T = TypeVar("T")
@@ -42,6 +44,8 @@ if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then
 end
 return 0
 """
+#: A silent channel is no error; without a limit of its own the client's time-out for answers would end it.
+_LISTEN_S = 5.0
 
 
 def _sha(script: str) -> str:
@@ -49,18 +53,20 @@ def _sha(script: str) -> str:
 
 
 class RedisContributionStore:
-    """A ``ContributionStore`` on Redis.
+    """A ``ContributionStore`` on Redis. It connects at its first call, so it can be made before a loop runs.
 
     Args:
-        redis: a client that answers in bytes; this store owns it and closes it.
+        server: how to reach Redis. A call takes at most twice its time-out, reconnecting included.
         keys: the names of one ensemble.
-        timeout_s: the longest a call may take, retries included; after it the call raises.
+
+    Raises:
+        SettingsError: a TLS file is missing or cannot be used.
     """
 
-    def __init__(self, redis: Redis, keys: RedisKeys, *, timeout_s: float) -> None:
-        self._redis = redis
+    def __init__(self, server: config.Redis, keys: RedisKeys) -> None:
+        self._server = server
+        self._redis = connect(server)
         self._keys = keys
-        self._timeout_s = timeout_s
 
     async def publish(self, partition: int, changes: Sequence[Change]) -> list[bool]:
         """See ``ContributionStore``. All fields go out in one round trip."""
@@ -82,6 +88,10 @@ class RedisContributionStore:
         """See ``ContributionStore``."""
         return await self.read(())
 
+    async def own(self, partition: int, keys: Sequence[Key]) -> Snapshot:
+        """See ``ContributionStore``."""
+        return await self._bounded(self._own(partition, keys))
+
     async def read(self, keys: Sequence[Key]) -> Snapshot:
         """See ``ContributionStore``. MULTI makes it one instant: no owner can rewrite between two answers."""
         return await self._bounded(self._read(keys))
@@ -92,11 +102,11 @@ class RedisContributionStore:
         try:
             await self._bounded(listener.subscribe(self._keys.changed()))
             while True:
-                message = await listener.get_message(timeout=None)
+                message = await listener.get_message(timeout=_LISTEN_S)
                 if message is not None:
                     yield int(message["data"])
         except (RedisError, OSError) as error:
-            raise self._unavailable(error) from error
+            raise explain(self._server, error) from error
         finally:
             await listener.aclose()  # type: ignore[no-untyped-call]
 
@@ -156,15 +166,20 @@ class RedisContributionStore:
             }
         )
 
+    async def _own(self, partition: int, keys: Sequence[Key]) -> Snapshot:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.hget(self._keys.weights(key), str(partition))
+            pipe.hget(self._keys.markers(), str(partition))
+            raws = await pipe.execute()
+        places = zip((*keys, None), raws, strict=True)
+        return decode_snapshot({key: {} if raw is None else {partition: raw} for key, raw in places})
+
     async def _bounded(self, call: Awaitable[T]) -> T:
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(2 * self._server.timeout_s):
                 return await call
+        except TimeoutError as error:
+            raise explain(self._server, RedisTimeoutError()) from error
         except (RedisError, OSError) as error:
-            raise self._unavailable(error) from error
-
-    def _unavailable(self, error: Exception) -> ServerUnavailableError:
-        where = self._redis.connection_pool.connection_kwargs
-        address = where.get("path") or f"{where.get('host')}:{where.get('port')}"
-        text = str(error) or f"no answer within {self._timeout_s:g} s"
-        return ServerUnavailableError(f"Redis at {address}: {text}")
+            raise explain(self._server, error) from error

@@ -7,12 +7,13 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
-from redis.asyncio import Redis
 
+from stream_ensemble import config
 from stream_ensemble.errors import ServerUnavailableError, StateError
 from stream_ensemble.stores.contribution_field import decode_field, encode_field
 from stream_ensemble.stores.contributions import Change, ContributionStore, Key, Marker, Order, Stored
 from stream_ensemble.stores.memory_contributions import MemoryContributionStore
+from stream_ensemble.stores.redis_connection import connect
 from stream_ensemble.stores.redis_contributions import RedisContributionStore
 from stream_ensemble.stores.redis_keys import RedisKeys
 
@@ -41,9 +42,10 @@ def subject(request: pytest.FixtureRequest, runner: asyncio.Runner) -> Iterator[
     if request.param == "memory":
         yield _memory_subject()
         return
-    redis = Redis.from_url(request.getfixturevalue("redis_url"))
+    server = config.Redis(url=request.getfixturevalue("redis_url"), timeout_s=2)
+    redis = connect(server)
     keys = RedisKeys("test", uuid.uuid4().hex)
-    store = RedisContributionStore(redis, keys, timeout_s=5)
+    store = RedisContributionStore(server, keys)
 
     def name(key: Key | None) -> str:
         return keys.markers() if key is None else keys.weights(key)
@@ -60,6 +62,7 @@ def subject(request: pytest.FixtureRequest, runner: asyncio.Runner) -> Iterator[
 
     yield Subject(store, put, get, empty)
     runner.run(store.close())
+    runner.run(redis.aclose())
 
 
 def _memory_subject() -> Subject:
@@ -129,6 +132,17 @@ async def test_a_stopped_owners_marker_loses(subject: Subject) -> None:
     assert (await subject.store.markers()).markers == {2: Marker(Order(0, 5, 1), complete=True)}
 
 
+async def test_an_owner_sees_its_own_fields_and_marker_only(subject: Subject) -> None:
+    for partition in (1, 2):
+        await subject.store.publish(partition, [Change(EVERYWHERE, Order(0, 1, partition), b"x")])
+        await subject.store.mark(partition, Marker(Order(0, 1, partition), complete=True))
+    await subject.put(NORTH, 2, b"damaged")
+    snapshot = await subject.store.own(2, [EVERYWHERE, NORTH])
+    assert snapshot.fields == {EVERYWHERE: {2: Stored(Order(0, 1, 2), b"x")}, NORTH: {}}
+    assert snapshot.markers == {2: Marker(Order(0, 1, 2), complete=True)}
+    assert snapshot.damaged.keys() == {(NORTH, 2)}
+
+
 async def test_works_on_after_the_server_lost_everything(subject: Subject) -> None:
     await subject.store.publish(0, [Change(EVERYWHERE, Order(0, 1, 2), b"x")])
     await subject.store.mark(0, Marker(Order(0, 1, 2), complete=True))
@@ -181,6 +195,22 @@ async def test_segments_cannot_be_taken_for_one_another(subject: Subject) -> Non
     assert [fields[key][0].order.sequence for key in keys] == list(range(len(keys)))
 
 
+async def test_a_listener_stays_through_a_silence(subject: Subject) -> None:
+    """Longer than the client waits for an answer to a command."""
+    heard: asyncio.Queue[int] = asyncio.Queue()
+
+    async def listen() -> None:
+        async for partition in subject.store.changes():
+            heard.put_nowait(partition)
+
+    listener = asyncio.create_task(listen())
+    done, _ = await asyncio.wait([listener], timeout=2.5)
+    assert not done
+    await subject.store.mark(3, Marker(Order(0, 1, 1), complete=True))
+    assert await asyncio.wait_for(heard.get(), 5) == 3
+    listener.cancel()
+
+
 async def test_listeners_hear_of_a_marker(subject: Subject) -> None:
     heard: asyncio.Queue[int] = asyncio.Queue()
 
@@ -218,10 +248,10 @@ def test_an_order_beyond_the_digits_is_refused() -> None:
 
 
 async def test_a_server_that_is_away_gives_an_error_in_time() -> None:
-    redis = Redis(host="127.0.0.1", port=1)
-    store = RedisContributionStore(redis, RedisKeys("a", "b"), timeout_s=0.5)
+    away = config.Redis(url="redis://127.0.0.1:1/0", timeout_s=0.5)
+    store = RedisContributionStore(away, RedisKeys("a", "b"))
     async with asyncio.timeout(5):
-        with pytest.raises(ServerUnavailableError, match=r"127\.0\.0\.1:1:"):
+        with pytest.raises(ServerUnavailableError, match=r"127\.0\.0\.1:1/0: no connection"):
             await store.publish(0, [Change(EVERYWHERE, Order(0, 0, 0), b"")])
         with pytest.raises(ServerUnavailableError):
             await store.read([EVERYWHERE])
@@ -230,14 +260,16 @@ async def test_a_server_that_is_away_gives_an_error_in_time() -> None:
 
 async def test_a_server_that_does_not_answer_gives_an_error_in_time() -> None:
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
+        while await reader.read(1000):
+            pass
         writer.close()
 
     server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()[:2]
-    store = RedisContributionStore(Redis(host=host, port=port), RedisKeys("a", "b"), timeout_s=0.3)
+    mute = config.Redis(url=f"redis://{host}:{port}/0", timeout_s=0.2)
+    store = RedisContributionStore(mute, RedisKeys("a", "b"))
     async with asyncio.timeout(5):
-        with pytest.raises(ServerUnavailableError, match="no answer within"):
+        with pytest.raises(ServerUnavailableError, match="no answer"):
             await store.read([EVERYWHERE])
     await store.close()
     server.close()
