@@ -16,14 +16,13 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord
 from aiokafka.errors import CommitFailedError, IllegalStateError
 
 from stream_ensemble import config
-from stream_ensemble.kafka.security import client_options
+from stream_ensemble.sdk.clients import close_consumer, open_consumer
 from stream_ensemble.sdk.errors import answered_in_time
 from stream_ensemble.sdk.topics import require_topic
 
 log = logging.getLogger(__name__)
 
 _POLL_MS = 200
-_STOP_WITHIN_S = 5.0
 
 
 class Start(Enum):
@@ -72,7 +71,7 @@ class TopicReader:
             TopologyError: the topic is missing or has another number of partitions than the settings say.
         """
         await require_topic(self._kafka, self.topic, self._ensemble.partitions)
-        consumer = self._consumer = AIOKafkaConsumer(**self._options())
+        consumer = self._consumer = open_consumer(self._kafka, self.group)
         try:
             async with answered_in_time(self._kafka, self.topic):
                 await self._begin(consumer)
@@ -83,13 +82,8 @@ class TopicReader:
     async def stop(self) -> None:
         """Leaves the group and disconnects; commits nothing."""
         consumer, self._consumer = self._consumer, None
-        if consumer is None:
-            return
-        stopping = asyncio.ensure_future(consumer.stop())
-        done, _ = await asyncio.wait({stopping}, timeout=_STOP_WITHIN_S)
-        if not done:
-            stopping.cancel()
-            log.warning("Kafka did not let go of the consumer of %s within %s s", self.topic, _STOP_WITHIN_S)
+        if consumer is not None:
+            await close_consumer(consumer)
 
     async def poll(self, max_records: int) -> list[ConsumerRecord]:
         """The next records, at most ``max_records``; none when nothing came for a moment.
@@ -116,21 +110,6 @@ class TopicReader:
                 await consumer.commit(own)
         except (CommitFailedError, IllegalStateError) as error:
             log.info("group %s changed before its commit, records will be read again: %s", self.group, error)
-
-    def _options(self) -> dict[str, object]:
-        kafka = self._kafka
-        return client_options(kafka) | {
-            "group_id": self.group,
-            "enable_auto_commit": False,
-            # Where an offset has expired, reading again is safe and leaving out is not.
-            "auto_offset_reset": "earliest",
-            "isolation_level": "read_committed",
-            "fetch_max_wait_ms": kafka.fetch_max_wait_ms,
-            "max_partition_fetch_bytes": kafka.fetch_max_bytes_per_partition,
-            "session_timeout_ms": round(kafka.session_timeout_s * 1000),
-            "heartbeat_interval_ms": round(kafka.heartbeat_interval_s * 1000),
-            "rebalance_timeout_ms": round(kafka.rebalance_timeout_s * 1000),
-        }
 
     async def _begin(self, consumer: AIOKafkaConsumer) -> None:
         if self.group is None:

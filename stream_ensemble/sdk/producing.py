@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError
 
 from stream_ensemble import config
 from stream_ensemble.core.partitioning import partition_of, partitions_of
-from stream_ensemble.kafka.security import client_options
+from stream_ensemble.sdk.clients import close_producer, open_producer
 from stream_ensemble.sdk.errors import InvalidInputError, answered_in_time
 from stream_ensemble.sdk.lookup import Headers
 from stream_ensemble.sdk.topics import require_topic
@@ -31,7 +31,6 @@ LARGEST_RECORD_BYTES = (1 << 20) - 512
 _SMALL_CALL = 16
 #: Records handed over at once; bounds what a large call holds encoded in the client.
 _CHUNK = 10_000
-_STOP_WITHIN_S = 5.0
 
 
 class Record(NamedTuple):
@@ -74,7 +73,7 @@ class TopicProducer:
         """Flushes what can be flushed within a few seconds and disconnects."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            await _stop(producer)
+            await close_producer(producer)
         if self._retiring:
             await asyncio.wait(self._retiring)
 
@@ -145,11 +144,11 @@ class TopicProducer:
         """
         async with self._opening:
             if self._producer is None or self._spoiled:
-                fresh = _producer(self._kafka)
+                fresh = open_producer(self._kafka)
                 try:
                     await fresh.start()
                 except BaseException:
-                    await _stop(fresh)
+                    await close_producer(fresh)
                     raise
                 self._retire(self._producer)
                 self._producer, self._spoiled = fresh, False
@@ -159,20 +158,9 @@ class TopicProducer:
         if producer is None:
             return
         log.warning("a batch to %s failed; going on with a new producer", self.topic)
-        stopping = asyncio.create_task(_stop(producer))
+        stopping = asyncio.create_task(close_producer(producer))
         self._retiring.add(stopping)
         stopping.add_done_callback(self._retiring.discard)
-
-
-def _producer(kafka: config.Kafka) -> AIOKafkaProducer:
-    options = client_options(kafka) | {
-        "acks": "all",
-        "enable_idempotence": True,
-        "linger_ms": kafka.linger_ms,
-        "max_batch_size": kafka.max_batch_bytes,
-        "compression_type": None if kafka.compression == "none" else kafka.compression,
-    }
-    return AIOKafkaProducer(**options)
 
 
 async def _all_of(waits: Iterable[Awaitable[Any]]) -> None:
@@ -180,17 +168,3 @@ async def _all_of(waits: Iterable[Awaitable[Any]]) -> None:
     for result in await asyncio.gather(*waits, return_exceptions=True):
         if isinstance(result, BaseException):
             raise result
-
-
-async def _stop(producer: AIOKafkaProducer) -> None:
-    """Flushes and closes; a producer whose broker is away would flush for ever, so it is cut off."""
-    stopping = asyncio.ensure_future(producer.stop())
-    done, _ = await asyncio.wait({stopping}, timeout=_STOP_WITHIN_S)
-    if done:
-        stopping.result()
-        return
-    stopping.cancel()
-    log.warning(
-        "Kafka took no more records within %s s of closing; what was not acknowledged is lost", _STOP_WITHIN_S
-    )
-    await producer.client.close()
