@@ -1,7 +1,8 @@
 """Wire types, version 1: what stands in the Kafka topics of an ensemble.
 
-JSON with ``version`` and ``kind``; unknown fields are ignored, so a newer writer does not break an older reader.
-``schemas/`` holds the same as JSON Schema, written from these classes (``python -m stream_ensemble.schemas``).
+JSON with ``version`` and ``kind``; unknown fields are ignored, so a newer writer does not break an older
+reader. ``schemas/`` holds the same as JSON Schema, written from these classes by
+``python -m stream_ensemble.schemas``.
 
 Times are integers, milliseconds since the epoch. Probabilities are in the order of the task's classes.
 """
@@ -15,13 +16,22 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 VERSION = 1
 
-RequestId = Annotated[str, Meta(min_length=1, max_length=256, description="Names the request; also the Kafka key.")]
+RequestId = Annotated[
+    str, Meta(min_length=1, max_length=256, description="Names the request; also the record's key.")
+]
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
 Milliseconds = Annotated[int, Meta(ge=0, le=253_402_300_799_999, description="Milliseconds since the epoch.")]
-Label = Annotated[int, Meta(ge=0)] | Annotated[str, Meta(min_length=1, max_length=256)]
+Partition = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Offset = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Row = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Label = Annotated[int, Meta(ge=0, le=2**31 - 1)] | Annotated[str, Meta(min_length=1, max_length=256)]
 
-#: ``[topic, partition, offset, row]``: where a prediction stands. ``row`` is 0 for a single record.
-Source = tuple[str, int, int, int]
+Source = Annotated[
+    tuple[str, int, int, int],
+    Meta(
+        description="[topic, partition, offset, row] of a record; row is 0 where a record is one prediction."
+    ),
+]
 
 
 class Request(Struct, kw_only=True, omit_defaults=True):
@@ -30,11 +40,20 @@ class Request(Struct, kw_only=True, omit_defaults=True):
     version: Literal[1]
     kind: Literal["request"]
     request_id: RequestId
-    at: Milliseconds | None = None
-    segment: Name | None = None
-    members: list[Name] | None = None
-    deadline_ms: Annotated[int, Meta(gt=0)] | None = None
-    features: msgspec.Raw | None = None
+    at: Annotated[Milliseconds | None, Meta(description="When the request was made.")] = None
+    segment: Annotated[
+        Name | None, Meta(description="The context whose own weights are used, beside the global ones.")
+    ] = None
+    members: Annotated[
+        list[Name] | None, Meta(description="Who is expected to answer; absent: every member.")
+    ] = None
+    deadline_ms: Annotated[
+        Annotated[int, Meta(ge=1, le=86_400_000)] | None,
+        Meta(description="Time from the append of the request's first record to the end of waiting."),
+    ] = None
+    features: Annotated[
+        msgspec.Raw | None, Meta(description="What the members answer from; any JSON, opaque to the fuser.")
+    ] = None
 
 
 class Prediction(Struct, kw_only=True, omit_defaults=True, gc=False):
@@ -43,43 +62,47 @@ class Prediction(Struct, kw_only=True, omit_defaults=True, gc=False):
     version: Literal[1]
     kind: Literal["prediction"]
     request_id: RequestId
-    member: Name
-    #: When the request was made; every member copies it. Absent: the append time.
-    at: Milliseconds | None = None
-    #: Class probabilities, C numbers in the order of the task's classes.
-    output: list[float] | None = None
-    abstain: bool = False
-    error: str | None = None
-    segment: Name | None = None
+    member: Annotated[Name, Meta(description="Who answers.")]
+    at: Annotated[
+        Milliseconds | None,
+        Meta(description="When the request was made; every member copies it. Absent: the append time."),
+    ] = None
+    output: Annotated[
+        list[float] | None,
+        Meta(description="Class probabilities: C numbers, in the order of the task's classes."),
+    ] = None
+    abstain: Annotated[bool, Meta(description="The member chooses not to answer.")] = False
+    error: Annotated[str | None, Meta(description="Why the member cannot answer.")] = None
+    segment: Annotated[Name | None, Meta(description="The request's segment, copied.")] = None
 
 
 class WeightsVersion(Struct, kw_only=True, frozen=True):
-    """Which weights: generation (raised by a reset), labels learned, digest of the contributions' sequences."""
+    """Which weights: of which generation, after how many labels."""
 
-    generation: int
-    n: int
-    digest: str
+    generation: Annotated[int, Meta(description="Raised by a reset.")]
+    n: Annotated[int, Meta(description="Labels learned.")]
+    digest: Annotated[str, Meta(description="Digest of the contributions' sequences.")]
 
 
 class CreditBlock(Struct, kw_only=True, frozen=True):
-    """What the learner needs to charge a label: the weights a request was fused with, over all members.
+    """What the learner needs to charge a label: the weights a request was fused with, over all members."""
 
-    ``values`` is base64 of little-endian float64; its layout is the algorithm's.
-    """
-
-    algorithm: str
-    generation: int
-    n: int
-    members: tuple[str, ...]
-    values: str
+    algorithm: Annotated[str, Meta(description="What learned them; says how `values` is laid out.")]
+    generation: Annotated[int, Meta(description="Of the learner's state they come from.")]
+    n: Annotated[int, Meta(description="Labels that state had learned.")]
+    members: Annotated[tuple[str, ...], Meta(description="All members, in the order of `values`.")]
+    values: Annotated[str, Meta(description="Base64 of little-endian float64.")]
 
 
 class Credit(Struct, kw_only=True, frozen=True, omit_defaults=True):
     """Digests of the credit blocks a request was fused with; ``blocks`` carries those first used here."""
 
-    everywhere: str
-    segment: str | None = None
-    blocks: dict[str, CreditBlock] | None = None
+    everywhere: Annotated[str, Meta(description="Digest of the block of the global state.")]
+    segment: Annotated[str | None, Meta(description="Digest of the block of the segment's state.")] = None
+    blocks: Annotated[
+        dict[str, CreditBlock] | None,
+        Meta(description="By digest: the blocks that stand here first, or again after a minute."),
+    ] = None
 
 
 Status = Literal["complete", "partial", "fallback", "expired"]
@@ -93,27 +116,43 @@ class Fused(Struct, kw_only=True, omit_defaults=True):
     version: Literal[1]
     kind: Literal["fused"]
     request_id: RequestId
-    status: Status
-    cause: Cause | None = None
-    at: Milliseconds
-    segment: Name | None = None
-    #: Fused class probabilities; absent when ``expired``.
-    output: list[float] | None = None
-    #: The class with the largest probability; absent when ``expired``.
-    label: str | None = None
-    #: The outputs of the awake members.
-    components: dict[str, list[float]]
-    sources: dict[str, Source]
-    #: Members without an output, and why.
-    asleep: dict[str, Asleep] | None = None
-    #: The weights the output was made with: awake members, sum 1.
-    weights: dict[str, float] | None = None
-    weights_version: WeightsVersion
-    #: Why the weights may be older than a second, when they may: "redis".
-    degraded: str | None = None
-    credit: Credit | None = None
-    #: Digest of the settings that shape a decision.
-    config: str
+    status: Annotated[
+        Status,
+        Meta(
+            description="complete: all awaited answered; partial: enough did; fallback: the prior; expired."
+        ),
+    ]
+    cause: Annotated[Cause | None, Meta(description="Why it is not complete.")] = None
+    at: Annotated[Milliseconds, Meta(description="When the request was made.")]
+    segment: Annotated[Name | None, Meta(description="The request's segment.")] = None
+    output: Annotated[
+        list[float] | None,
+        Meta(
+            description="Fused class probabilities, in the order of the task's classes; absent when expired."
+        ),
+    ] = None
+    label: Annotated[
+        str | None, Meta(description="The class with the largest probability; absent when expired.")
+    ] = None
+    components: Annotated[
+        dict[str, list[float]], Meta(description="The outputs of the awake members, by member.")
+    ]
+    sources: Annotated[dict[str, Source], Meta(description="Where each member's prediction stands.")]
+    asleep: Annotated[dict[str, Asleep] | None, Meta(description="Members without an output, and why.")] = (
+        None
+    )
+    weights: Annotated[
+        dict[str, float] | None,
+        Meta(description="The weights the output was made with, by awake member; they sum to 1."),
+    ] = None
+    weights_version: Annotated[WeightsVersion, Meta(description="Which weights.")]
+    degraded: Annotated[
+        str | None, Meta(description="Why the weights may be older than a second, when they may: redis.")
+    ] = None
+    credit: Annotated[
+        Credit | None, Meta(description="What a label for this request is charged against.")
+    ] = None
+    config: Annotated[str, Meta(description="Digest of the settings that shape a decision.")]
 
 
 class Feedback(Struct, kw_only=True, omit_defaults=True):
@@ -122,32 +161,31 @@ class Feedback(Struct, kw_only=True, omit_defaults=True):
     version: Literal[1]
     kind: Literal["feedback"]
     request_id: RequestId
-    label: Label
-    at: Milliseconds | None = None
-    revision: Annotated[int, Meta(ge=0, le=2**53)] = 0
-    weight: Annotated[float, Meta(gt=0, le=1e6)] = 1.0
+    label: Annotated[Label, Meta(description="The class, by its name or by its index from 0.")]
+    at: Annotated[Milliseconds | None, Meta(description="When the label was made.")] = None
+    revision: Annotated[int, Meta(ge=0, le=2**53, description="A later one corrects an earlier one.")] = 0
+    weight: Annotated[float, Meta(gt=0, le=1e6, description="How much the label counts.")] = 1.0
 
 
 class Weights(Struct, kw_only=True, omit_defaults=True):
-    """Partition p's contribution to the weights of one (task, segment): additive sums and maxima.
-
-    ``sums`` and ``maxima`` are base64 of little-endian float64, by arm and in the order of ``members``.
-    """
+    """Partition p's contribution to the weights of one (task, segment): additive sums and maxima."""
 
     version: Literal[1]
     kind: Literal["weights"]
-    task: Name
-    segment: Name | None = None
-    partition: int
-    generation: int
-    epoch: int
-    sequence: int
-    algorithm: str
-    members: tuple[str, ...]
-    n: int
-    clock: float
-    sums: dict[str, str]
-    maxima: dict[str, str]
+    task: Annotated[Name, Meta(description="Name of the task.")]
+    segment: Annotated[Name | None, Meta(description="Absent: the global state.")] = None
+    partition: Annotated[int, Meta(description="Whose contribution this is.")]
+    generation: Annotated[int, Meta(description="Raised by a reset; an older one changes nothing.")]
+    epoch: Annotated[int, Meta(description="Of the owner that wrote it; an older owner's write loses.")]
+    sequence: Annotated[int, Meta(description="Counts the owner's writes.")]
+    algorithm: Annotated[str, Meta(description="What learned it; says which sums and maxima there are.")]
+    members: Annotated[tuple[str, ...], Meta(description="The order of the numbers.")]
+    n: Annotated[int, Meta(description="Labels learned.")]
+    clock: Annotated[float, Meta(description="What the sums are discounted to.")]
+    sums: Annotated[
+        dict[str, str], Meta(description="Base64 of little-endian float64, by arm; partitions' sums add up.")
+    ]
+    maxima: Annotated[dict[str, str], Meta(description="The same, of what is combined by the larger one.")]
 
 
 class Applied(Struct, kw_only=True, omit_defaults=True):
@@ -156,38 +194,46 @@ class Applied(Struct, kw_only=True, omit_defaults=True):
     version: Literal[1]
     kind: Literal["applied"]
     request_id: RequestId
-    state: Literal["learned", "parked"]
-    label: Label
-    revision: int
-    weight: float = 1.0
-    #: Append time of the label where it was first written.
-    appended: Milliseconds
-    #: ``[topic, partition, offset, row]`` where the label was first written: one seen before is a no-op.
-    origin: Source
-    #: Generation of the credit the label was charged against; a label of an older one changes nothing.
-    generation: int = 0
+    state: Annotated[
+        Literal["learned", "parked"], Meta(description="learned, or parked until its fused record comes.")
+    ]
+    label: Annotated[Label, Meta(description="The class, by its name or by its index from 0.")]
+    revision: Annotated[int, Meta(description="Of the label.")]
+    weight: Annotated[float, Meta(description="Of the label.")] = 1.0
+    appended: Annotated[
+        Milliseconds, Meta(description="Append time of the label where it was first written.")
+    ]
+    origin: Annotated[
+        Source, Meta(description="Where the label was first written: one seen before is a no-op.")
+    ]
+    generation: Annotated[
+        int,
+        Meta(description="Of the credit it was charged against; a label of an older one changes nothing."),
+    ] = 0
 
 
 class DeadLetter(Struct, kw_only=True, frozen=True, omit_defaults=True):
     """Headers of a dead-letter record; its key and value are the original bytes, unchanged."""
 
-    reason: str
-    detail: str
-    topic: str
-    partition: int
-    offset: int
-    row: int = 0
-    appended: Milliseconds
+    reason: Annotated[str, Meta(description="A short stable word, for counting.")]
+    detail: Annotated[
+        str, Meta(description="One line for a person, with the field's path where there is one.")
+    ]
+    topic: Annotated[str, Meta(description="Where the record stood.")]
+    partition: Annotated[Partition, Meta(description="Its partition there.")]
+    offset: Annotated[Offset, Meta(description="Its offset there.")]
+    row: Annotated[Row, Meta(description="Its row, in a record of many rows.")] = 0
+    appended: Annotated[Milliseconds, Meta(description="Its append time there.")]
 
 
 class Forwarded(Struct, kw_only=True, frozen=True):
     """Header of a record moved once to its canonical partition: where and when it was first written."""
 
-    topic: str
-    partition: int
-    offset: int
-    row: int
-    appended: Milliseconds
+    topic: Annotated[str, Meta(description="Where the record was first written.")]
+    partition: Annotated[Partition, Meta(description="Its partition there.")]
+    offset: Annotated[Offset, Meta(description="Its offset there.")]
+    row: Annotated[Row, Meta(description="Its row, in a record of many rows.")]
+    appended: Annotated[Milliseconds, Meta(description="Its append time there.")]
 
 
 #: Kafka header names.
