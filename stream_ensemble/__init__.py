@@ -1,4 +1,4 @@
-"""stream_ensemble: independent models answer requests over Kafka; their answers are joined, fused and learned from.
+"""stream_ensemble: independent models answer over Kafka; their answers are joined, fused and learned from.
 
 What applications use stands in ``stream_ensemble.sdk`` and can be imported from here as well.
 """

@@ -95,11 +95,12 @@ def _wrong_values(
     with np.errstate(invalid="ignore", over="ignore"):
         sums = block.sum(axis=1)
         right = (block.min(axis=1) >= 0) & (np.abs(sums - 1) <= task.sum_tolerance)
-    return {rows[k]: _problem(block[k], task.sum_tolerance) for k in np.flatnonzero(~right).tolist()}
+    wrong = np.flatnonzero(~right).tolist()
+    return {rows[k]: _problem(block[k].tolist(), sums[k], task.sum_tolerance) for k in wrong}
 
 
-def _problem(output: NDArray[np.float64], tolerance: float) -> str:
-    for index, value in enumerate(output.tolist()):
+def _problem(output: list[float], total: float, tolerance: float) -> str:
+    for index, value in enumerate(output):
         if not np.isfinite(value) or value < 0:
             return f"probability [{index}] is {value}, expected a finite number of at least 0"
-    return f"probabilities sum to {output.sum():.6g}, expected 1 within {tolerance}"
+    return f"probabilities sum to {total:.6g}, expected 1 within {tolerance}"

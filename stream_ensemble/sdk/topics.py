@@ -7,12 +7,14 @@ import asyncio
 from aiokafka.client import AIOKafkaClient
 
 from stream_ensemble import config
-from stream_ensemble.errors import TopologyError
+from stream_ensemble.errors import ServerUnavailableError, TopologyError
+from stream_ensemble.kafka.reachability import explain_unreachable
 from stream_ensemble.kafka.security import client_options
 from stream_ensemble.sdk.errors import answered_in_time
 
 _APPEARS_WITHIN_S = 5.0
 _RETRY_S = 0.1
+_EXPLAINED_WITHIN_S = 5.0
 
 
 async def require_topic(kafka: config.Kafka, topic: str, partitions: int) -> None:
@@ -25,8 +27,11 @@ async def require_topic(kafka: config.Kafka, topic: str, partitions: int) -> Non
         ServerUnavailableError: no broker answers.
         TopologyError: the topic is missing or has another number of partitions.
     """
-    async with answered_in_time(kafka, topic):
-        found = await _partitions(kafka, topic)
+    try:
+        async with answered_in_time(kafka, topic):
+            found = await _partitions(kafka, topic)
+    except ServerUnavailableError as error:
+        raise await explain_unreachable(kafka, min(_EXPLAINED_WITHIN_S, kafka.request_timeout_s)) from error
     if not found:
         raise TopologyError(f"topic {topic} does not exist; `stream-ensemble topics create` makes it")
     if found != partitions:
