@@ -178,7 +178,7 @@ class FuserPartition:
             offset, appended = int(rows.offsets[place]), int(rows.appended[place])
             if verdicts[place] == Verdict.LATE:
                 if not is_request:
-                    source = Forwarded(name, self._partition, offset, 0, appended)
+                    source = self._origin(name, offset, appended)
                     self._aside(self.outlets.late, rows.topic, offset, record, rows.ids[place], (HEADER_SOURCE, source))
                 continue
             if place in rows.forwarded:
@@ -190,8 +190,11 @@ class FuserPartition:
                 continue
             at = int(rows.at[place]) if rows.at[place] >= 0 else appended
             target = TopicPartition(name, partition_of(rows.ids[place], self._partitions))
-            origin = Forwarded(name, self._partition, offset, 0, min(at, appended))
+            origin = self._origin(name, offset, min(at, appended))
             self._aside(target, rows.topic, offset, record, rows.ids[place], (HEADER_FORWARDED, origin))
+
+    def _origin(self, topic: str, offset: int, appended: int) -> Forwarded:
+        return Forwarded(topic=topic, partition=self._partition, offset=offset, row=0, appended=appended)
 
     def _count_refused(self, refused: Sequence[Refused]) -> None:
         self.join.ledger.predictions += len(refused)
