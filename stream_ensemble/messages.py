@@ -51,9 +51,11 @@ class Request(Struct, kw_only=True, omit_defaults=True):
         Annotated[int, Meta(ge=1, le=86_400_000)] | None,
         Meta(description="Time from the append of the request's first record to the end of waiting."),
     ] = None
+    # Not ``| None``: msgspec then reads only null here.
     features: Annotated[
-        msgspec.Raw | None, Meta(description="What the members answer from; any JSON, opaque to the fuser.")
-    ] = None
+        msgspec.Raw | UnsetType,
+        Meta(description="What the members answer from; any JSON, opaque to the fuser."),
+    ] = UNSET
 
 
 class Prediction(Struct, kw_only=True, omit_defaults=True, gc=False):
