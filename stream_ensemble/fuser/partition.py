@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.structs import TopicPartition
 from numpy.typing import NDArray
 
@@ -224,12 +225,22 @@ class FuserPartition:
         """Publish a record unchanged to another topic; its offset is held until that is acknowledged."""
         headers = [*record.headers, (header[0], msgspec.json.encode(header[1]))]
         self._held.hold(topic, offset)
-        batch = self._producer.new_batch()
-        batch.append(timestamp=None, key=key, value=record.value, headers=headers)
 
-        def delivered(future: asyncio.Future[Any]) -> None:
-            if not self._failed(future):
+        def send(value: bytes | None) -> None:
+            batch = self._producer.new_batch()
+            batch.append(timestamp=None, key=key, value=value, headers=headers)
+            self._producer.enqueue(batch, target).add_done_callback(lambda future: delivered(future, value))
+
+        def delivered(future: asyncio.Future[Any], value: bytes | None) -> None:
+            if value is not None and _too_large(future) and target == self.outlets.dead_letter:
+                # With the headers it does not fit any more; they say where the original stands.
+                send(None)
+            elif not self._failed(future):
                 self._held.release(topic, offset)
 
-        self._producer.enqueue(batch, target).add_done_callback(delivered)
+        send(record.value)
+
+
+def _too_large(future: asyncio.Future[Any]) -> bool:
+    return not future.cancelled() and isinstance(future.exception(), MessageSizeTooLargeError)
 

@@ -21,57 +21,68 @@ _NO_TRANSACTION_TIMEOUT = 2**31 - 1
 class _FencedSequences(TransactionManager):  # type: ignore[misc]
     """aiokafka's idempotence state with a (producer id, epoch, sequence) per fenced partition.
 
-    Partitions without a fence (dead-letter, forwarded records) use the producer's own id. aiokafka asks for the sequence number of a
-    batch's partition first and for id and epoch right after, which is what ``_current`` relies on.
+    aiokafka asks for the sequence number of a batch's partition first and for id and epoch right after, which is what ``_current``
+    relies on.
     """
 
     def __init__(self) -> None:
         super().__init__(None, _NO_TRANSACTION_TIMEOUT)
         self._fences: dict[TopicPartition, PidAndEpoch] = {}
-        self._current: PidAndEpoch | None = None
+        self._current = PidAndEpoch(-1, -1)
+        # aiokafka's sender waits for an id of its own before the first batch; every batch here has its partition's.
+        self._pid_and_epoch = PidAndEpoch(0, 0)
 
     def assign(self, tp: TopicPartition, held: Fence) -> None:
         self._fences[tp] = PidAndEpoch(held.producer_id, held.epoch)
         self._sequence_numbers[tp] = 0
+
+    def holds(self, tp: TopicPartition) -> bool:
+        return tp in self._fences
 
     def revoke(self, tp: TopicPartition) -> None:
         self._fences.pop(tp, None)
         self._sequence_numbers.pop(tp, None)
 
     def sequence_number(self, tp: TopicPartition) -> int:
-        self._current = self._fences.get(tp)
+        # A batch that outlived its fence goes out under an id that no broker knows, and fails.
+        self._current = self._fences.get(tp, PidAndEpoch(-1, -1))
         number: int = super().sequence_number(tp)
         return number
 
     @property
     def producer_id(self) -> int:
-        return int((self._current or self._pid_and_epoch).pid)
+        return int(self._current.pid)
 
     @property
     def producer_epoch(self) -> int:
-        return int((self._current or self._pid_and_epoch).epoch)
+        return int(self._current.epoch)
 
 
 class FencedProducer:
-    """Publishes whole batches, in order, to partitions that were fenced first.
+    """Publishes whole batches, in order, to partitions that were fenced first, and single records to any other.
+
+    What goes to a partition without a fence (dead-letter, forwarded records) may repeat after a crash, so a second, plain producer
+    carries it: there a failed batch does not break the sequence of those behind it.
 
     Args:
         options: aiokafka client options (servers, security).
-        linger_ms: how long a batch may wait for the sender. Batches come closed, so they never wait for more records.
+        max_batch_bytes: a fused batch is closed at this size.
+        max_request_bytes: no single record may be larger.
     """
 
     def __init__(
         self, options: dict[str, Any], *, max_batch_bytes: int, compression: str | None = None, max_request_bytes: int = 8 << 20
     ) -> None:
-        self._producer = AIOKafkaProducer(
+        shared: dict[str, Any] = {
             **options,
-            enable_idempotence=True,
-            acks="all",
-            linger_ms=0,
-            max_batch_size=max_batch_bytes,
-            max_request_size=max_request_bytes,
-            compression_type=compression,
-        )
+            "acks": "all",
+            "linger_ms": 0,
+            "max_batch_size": max_batch_bytes,
+            "max_request_size": max_request_bytes,
+            "compression_type": compression,
+        }
+        self._producer = AIOKafkaProducer(**shared, enable_idempotence=True)
+        self._plain = AIOKafkaProducer(**shared)
         self._sequences = _FencedSequences()
         self._producer._txn_manager = self._sequences
         self._producer._sender._txn_manager = self._sequences
@@ -85,16 +96,15 @@ class FencedProducer:
     async def start(self, topics: Sequence[str]) -> None:
         """Connect and learn where the partitions of ``topics`` live."""
         await self._producer.start()
+        await self._plain.start()
         for topic in topics:
-            await self.knows(topic)
-
-    async def knows(self, topic: str) -> None:
-        """Wait for the metadata of ``topic``."""
-        await self._producer.client._wait_on_metadata(topic)
+            await self._producer.client._wait_on_metadata(topic)
+            await self._plain.client._wait_on_metadata(topic)
 
     async def stop(self) -> None:
         """Send what is queued, then disconnect."""
         await self._producer.stop()
+        await self._plain.stop()
 
     async def fence(self, transactional_id: str, partitions: Sequence[TopicPartition]) -> Fence:
         """Take ``partitions`` over from whoever held them."""
@@ -116,7 +126,8 @@ class FencedProducer:
         """Hand a batch over, without an await. The future resolves when all in-sync replicas have it."""
         batch.close()
         size = batch.size()
-        delivery: asyncio.Future[Any] = self._producer._message_accumulator._append_batch(batch, tp).future
+        carrier = self._producer if self._sequences.holds(tp) else self._plain
+        delivery: asyncio.Future[Any] = carrier._message_accumulator._append_batch(batch, tp).future
         waiting = self._unacknowledged.setdefault(tp, set())
         waiting.add(delivery)
         self.bytes_in_flight += size
