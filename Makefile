@@ -1,0 +1,76 @@
+# Everything runs in one virtual environment: .venv here, or the directory STREAM_ENSEMBLE_VENV names.
+# It is made anew when the dependencies in pyproject.toml change, and at no other time.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := $(abspath $(or $(STREAM_ENSEMBLE_VENV),.venv))
+BIN := $(VENV)/bin
+PYTHON := $(shell for python in python3.11 python3 python; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && { echo "$$python"; break; }; done)
+DEPENDENCIES := import hashlib, tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	keys = "requires-python", "dependencies", "optional-dependencies", "scripts"; \
+	print(hashlib.sha256(repr([project[key] for key in keys]).encode()).hexdigest()[:16])
+ifneq ($(PYTHON),)
+STAMP := $(VENV)/.installed-$(shell $(PYTHON) -c '$(DEPENDENCIES)')
+else
+STAMP := no-python
+endif
+
+# The sources of this clone come first, so that clones may share an environment.
+export PYTHONPATH := $(CURDIR)
+export PATH := $(BIN):$(PATH)
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: venv
+venv: $(STAMP) ## the environment with everything installed (STREAM_ENSEMBLE_VENV=DIR puts it elsewhere)
+
+$(VENV)/.installed-%:
+	@echo "installing into $(VENV) (the first time on a machine downloads some GB; later ones take seconds)"
+	@.ci/install $(PYTHON) $(VENV)
+	@touch $@
+
+.PHONY: no-python
+no-python:
+	@echo "Python 3.11 is needed, as python3.11 or python3; it was not found" >&2; exit 1
+
+.PHONY: format
+format: $(STAMP) ## lay out the code and repair what ruff can
+	ruff format .
+	ruff check --fix .
+
+.PHONY: check
+check: $(STAMP) ## layout, lint, types and the direction of imports
+	ruff format --check .
+	ruff check .
+	mypy
+	lint-imports
+
+.PHONY: test
+test: check ## check, then every test, on a real Kafka and Redis (KAFKA_BOOTSTRAP, REDIS_URL: on yours)
+	pytest
+
+.PHONY: test-fast
+test-fast: $(STAMP) ## the tests that need no server
+	pytest -m 'not real' tests/unit tests/property tests/contract
+
+.PHONY: test-integration
+test-integration: $(STAMP) ## the tests on real servers only
+	pytest -m real
+
+.PHONY: bench
+bench: $(STAMP) ## measure (BENCH_ARGS="...")
+	python -m benchmarks $(BENCH_ARGS)
+
+.PHONY: demo
+demo: $(STAMP) ## the whole job on five real models, 90 s at most (DEMO_ARGS="--out DIR --seed N")
+	@stream-ensemble demo $(DEMO_ARGS)
+
+.PHONY: clean
+clean: ## remove what the commands above made here, the environment included
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
