@@ -41,8 +41,8 @@ class TopicReader:
         kafka, topic, ensemble: which topic where; the ensemble knows its partitions and lateness horizon.
         group: a consumer group id.
         start: where to begin without a committed offset.
-        on_revoked: awaited while the group waits for us; the partitions are ours until it returns, so it may
-            commit.
+        on_revoked: awaited before the group changes; until it returns the partitions are ours to commit.
+        on_assigned: awaited when it has changed.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class TopicReader:
         group: str | None,
         start: Start,
         on_revoked: Callable[[], Awaitable[None]],
+        on_assigned: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.topic = topic
         self.group = group
@@ -61,6 +62,7 @@ class TopicReader:
         self._ensemble = ensemble
         self._start = start
         self._on_revoked = on_revoked
+        self._on_assigned = on_assigned
         self._consumer: AIOKafkaConsumer | None = None
 
     async def start(self) -> None:
@@ -105,11 +107,13 @@ class TopicReader:
         own = {tp: offset for tp, offset in named.items() if tp in consumer.assignment()}
         if self.group is None or not own:
             return
-        try:
-            async with answered_in_time(self._kafka, self.topic):
+        async with answered_in_time(self._kafka, self.topic):
+            try:
                 await consumer.commit(own)
-        except (CommitFailedError, IllegalStateError) as error:
-            log.info("group %s changed before its commit, records will be read again: %s", self.group, error)
+            except (CommitFailedError, IllegalStateError) as error:
+                log.info(
+                    "group %s changed before a commit, records will be read again: %s", self.group, error
+                )
 
     async def _begin(self, consumer: AIOKafkaConsumer) -> None:
         if self.group is None:
@@ -119,21 +123,27 @@ class TopicReader:
             for tp, offset in (await self._first_offsets(consumer, tps)).items():
                 consumer.seek(tp, offset)
             return
-        listener = _Settling(self._settle, self._on_revoked)
+        listener = _Rebalance(self._on_revoked, self._assigned)
         consumer.subscribe([self.topic], listener=listener)
         await consumer.start()
         await listener.settled.wait()
+
+    async def _assigned(self, assigned: set[TopicPartition]) -> None:
+        try:
+            await self._settle(assigned)
+        finally:
+            if self._on_assigned is not None:
+                await self._on_assigned()
 
     async def _settle(self, assigned: Iterable[TopicPartition]) -> None:
         """Gives every newly assigned partition without a committed offset one."""
         consumer = self._opened()
         new = [tp for tp in assigned if await consumer.committed(tp) is None]
-        if not new:
-            return
-        first = await self._first_offsets(consumer, new)
-        for tp, offset in first.items():
-            consumer.seek(tp, offset)
-        await consumer.commit(first)
+        if new:
+            first = await self._first_offsets(consumer, new)
+            for tp, offset in first.items():
+                consumer.seek(tp, offset)
+            await consumer.commit(first)
 
     async def _first_offsets(
         self, consumer: AIOKafkaConsumer, tps: list[TopicPartition]
@@ -155,21 +165,21 @@ class TopicReader:
         return self._consumer
 
 
-class _Settling(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
     def __init__(
         self,
-        settle: Callable[[Iterable[TopicPartition]], Awaitable[None]],
         on_revoked: Callable[[], Awaitable[None]],
+        on_assigned: Callable[[set[TopicPartition]], Awaitable[None]],
     ) -> None:
         self.settled = asyncio.Event()
-        self._settle = settle
         self._on_revoked = on_revoked
+        self._on_assigned = on_assigned
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         await self._on_revoked()
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         try:
-            await self._settle(assigned)
+            await self._on_assigned(assigned)
         finally:
             self.settled.set()

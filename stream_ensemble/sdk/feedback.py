@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import msgspec
+import numpy as np
 
 from stream_ensemble import config
 from stream_ensemble.messages import Feedback
@@ -41,7 +42,7 @@ class FeedbackPublisher:
     async def publish(
         self,
         request_id: str,
-        label: int | str,
+        label: int | str | np.integer[Any],
         *,
         revision: int = 0,
         weight: float = 1.0,

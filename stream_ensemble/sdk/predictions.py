@@ -8,6 +8,8 @@ from types import TracebackType
 from typing import Any, Self
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from stream_ensemble import config
 from stream_ensemble.messages import Milliseconds, Name, Prediction
@@ -78,7 +80,7 @@ class PredictionPublisher:
         request_ids: Sequence[str],
         outputs: Any,
         *,
-        at: int | Sequence[int | None] | None = None,
+        at: int | Sequence[int | None] | NDArray[np.integer[Any]] | None = None,
         segments: str | Sequence[str | None] | None = None,
     ) -> None:
         """Publishes N outputs by batches.

@@ -83,9 +83,9 @@ class RequestPublisher:
         return list(members)
 
 
-def _raw(features: Any) -> msgspec.Raw | None:
+def _raw(features: Any) -> msgspec.Raw | msgspec.UnsetType:
     if features is None:
-        return None
+        return msgspec.UNSET
     try:
         return msgspec.Raw(msgspec.json.encode(features, enc_hook=_listed))
     except (TypeError, ValueError, RecursionError) as error:

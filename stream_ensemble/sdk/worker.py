@@ -27,6 +27,8 @@ from stream_ensemble.sdk.predictions import PredictionPublisher
 log = logging.getLogger(__name__)
 
 _RETRY_S = 1.0
+#: How soon a stop is seen while the group changes.
+_IDLE_S = 0.2
 
 
 class _Asked(messages.Request, kw_only=True):
@@ -75,13 +77,16 @@ class ModelWorker:
             group=f"{settings.app}-model-{member}",
             start=Start.BEGINNING if from_beginning else Start.LATENESS_HORIZON,
             on_revoked=self._finish_batch,
+            on_assigned=self._take_batches,
         )
         self._answering = Answering(member, chosen.task, predict)
         self._decode = msgspec.json.Decoder(_Asked).decode
         self._max_batch = max_batch
         self._finish_within_s = settings.kafka.rebalance_timeout_s / 2
         self._stopping = asyncio.Event()
-        self._between_batches = asyncio.Event()
+        #: Held from taking records to committing them, and by us while the group changes.
+        self._batch_in_hand = asyncio.Lock()
+        self._changing_group = False
 
     def run(self) -> None:
         """Serves until SIGTERM or SIGINT; then finishes the batch in hand and commits it.
@@ -108,9 +113,12 @@ class ModelWorker:
                 await self._reader.start()
                 log.info("%s answers requests from %s", self.member, self._reader.topic)
                 while not self._stopping.is_set():
-                    await self._serve_batch()
+                    if await _acquired(self._batch_in_hand, _IDLE_S):
+                        try:
+                            await self._serve_batch()
+                        finally:
+                            self._batch_in_hand.release()
         finally:
-            self._between_batches.set()
             await self._reader.stop()
             self._answering.close()
 
@@ -121,9 +129,7 @@ class ModelWorker:
         await self.serve()
 
     async def _serve_batch(self) -> None:
-        self._between_batches.set()
         records = await self._polled()
-        self._between_batches.clear()
         asked = [(request, record) for record in records if (request := self._read(record)) is not None]
         requests = [request for request, _ in asked]
         if requests:
@@ -158,14 +164,16 @@ class ModelWorker:
         )
 
     async def _published(self, predictions: Sequence[Prediction], requests: Sequence[Request]) -> bool:
-        """Publishes, waiting out whatever may pass; False when asked to stop before it passed."""
-        while not self._stopping.is_set():
+        """Publishes, waiting out whatever may pass; False when asked to stop while it does not pass."""
+        traceparents = [request.traceparent for request in requests]
+        while True:
             try:
-                await self._publisher.send(predictions, [request.traceparent for request in requests])
+                await self._publisher.send(predictions, traceparents)
                 return True
             except StreamEnsembleError as error:
                 await self._wait_out(error)
-        return False
+            if self._stopping.is_set():
+                return False
 
     async def _committed(self, offsets: dict[int, int]) -> None:
         try:
@@ -184,6 +192,18 @@ class ModelWorker:
 
     async def _finish_batch(self) -> None:
         """Lets the batch in hand be committed while its partitions are ours, so that nobody repeats it."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._finish_within_s):
-                await self._between_batches.wait()
+        if not self._changing_group:
+            self._changing_group = await _acquired(self._batch_in_hand, self._finish_within_s)
+
+    async def _take_batches(self) -> None:
+        if self._changing_group:
+            self._changing_group = False
+            self._batch_in_hand.release()
+
+
+async def _acquired(lock: asyncio.Lock, within_s: float) -> bool:
+    try:
+        async with asyncio.timeout(within_s):
+            return await lock.acquire()
+    except TimeoutError:
+        return False
