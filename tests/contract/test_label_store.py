@@ -32,7 +32,7 @@ def learned(label: str = "cat", appended: int = 5) -> Verdict:
 
 
 def parked(appended: int, label: str = "dog") -> Verdict:
-    return Verdict(False, label, 0, 1.0, appended, ("feedback", 0, 8, 0), value=b'{"label":1}')
+    return Verdict(False, label, 0, 1.0, appended, ("feedback", 0, 8, 0), record=b'{"label":1}')
 
 
 def block(n: int) -> CreditBlock:
@@ -155,7 +155,7 @@ from stream_ensemble.stores.rocks_labels import open_label_store
 store = open_label_store(Path(sys.argv[1]))
 changes = Changes(store)
 changes.answers["r"] = Answer(1, 2, b"value")
-changes.decide("p", Verdict(False, "dog", 0, 1.0, 4, ("feedback", 0, 8, 0), value=b"v"))
+changes.decide("p", Verdict(False, "dog", 0, 1.0, 4, ("feedback", 0, 8, 0), record=b"v"))
 store.write(changes, Position("me", 1, 2, 3))
 os.kill(os.getpid(), 9)
 """

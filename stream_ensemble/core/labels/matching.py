@@ -15,7 +15,8 @@ from msgspec import Struct
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.records import Answer, DeadLabel, Feedback, Verdict
 from stream_ensemble.core.labels.rules import Rules
-from stream_ensemble.errors import RecordError
+from stream_ensemble.core.learning import credit_block
+from stream_ensemble.errors import RecordError, StateError
 from stream_ensemble.messages import Credit, CreditBlock
 
 #: Stands in a fused record's bytes exactly when it carries credit blocks (or, harmlessly, by chance).
@@ -73,8 +74,18 @@ def keep_answer(changes: Changes, request_id: str, answer: Answer) -> None:
     if _CARRIES_BLOCKS in answer.value:
         credit = _read(answer).credit
         for digest, block in (credit.blocks or {}).items() if credit else ():
-            changes.blocks[digest] = (answer.appended, block)
+            _keep_block(changes, digest, block, answer.appended)
     changes.answers[request_id] = answer
+
+
+def _keep_block(changes: Changes, digest: str, block: CreditBlock, appended: int) -> None:
+    try:
+        credit_block.decode(digest, block)
+    except StateError:
+        # Never guessed: labels that need it go to dead-letter.
+        changes.counts["credit-damaged"] += 1
+    else:
+        changes.blocks[digest] = (appended, block)
 
 
 def take_labels(changes: Changes, rules: Rules, labels: Iterable[Feedback], fused_until: int) -> list[Charge]:
@@ -97,7 +108,7 @@ def take_labels(changes: Changes, rules: Rules, labels: Iterable[Feedback], fuse
             weight=label.weight,
             appended=label.appended,
             origin=label.origin,
-            value=label.value,
+            record=label.record,
         )
         charges += _take_label(changes, rules, label.request_id, verdict, fused_until)
     return charges
@@ -149,8 +160,8 @@ def _learn(changes: Changes, rules: Rules, request_id: str, new: Verdict, answer
         changes.refuse(_dead_verdict(request_id, new, error.reason, error.detail))
         return ()
     generation = blocks[0].generation if blocks else 0
-    changes.decide(request_id, msgspec.structs.replace(new, learned=True, generation=generation, value=b""))
-    if fused.credit is None:
+    changes.decide(request_id, msgspec.structs.replace(new, learned=True, generation=generation, record=b""))
+    if fused.credit is None or not fused.components:
         changes.counts["taught-nothing"] += 1
         return ()
     if before is not None and (before.label, before.weight) == (new.label, new.weight):
@@ -215,8 +226,8 @@ def _orphan(rules: Rules, request_id: str, label: Verdict) -> DeadLabel:
 
 
 def _dead(label: Feedback, reason: str, detail: str) -> DeadLabel:
-    return DeadLabel(reason, detail, label.request_id, label.appended, label.origin, label.value)
+    return DeadLabel(reason, detail, label.request_id, label.appended, label.origin, label.record)
 
 
 def _dead_verdict(request_id: str, label: Verdict, reason: str, detail: str) -> DeadLabel:
-    return DeadLabel(reason, detail, request_id, label.appended, label.origin, label.value)
+    return DeadLabel(reason, detail, request_id, label.appended, label.origin, label.record)

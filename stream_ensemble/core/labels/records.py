@@ -21,7 +21,7 @@ class Feedback(NamedTuple):
     """A label as it arrived, read and found in order by itself.
 
     ``appended`` and ``origin`` are those of the record the label was first written in, even if it was
-    forwarded; ``value`` is that record's bytes, for the dead-letter topic.
+    forwarded. ``record`` is the whole record as bytes that mean nothing here, for the dead-letter topic.
     """
 
     request_id: str
@@ -30,14 +30,14 @@ class Feedback(NamedTuple):
     weight: float
     appended: int
     origin: Source
-    value: bytes
+    record: bytes
 
 
 class Verdict(Struct, frozen=True, array_like=True, gc=False):
     """What became of a request's newest label: learned, or parked until its fused record comes.
 
-    ``label`` is the class's name. ``value`` is kept while parked: the label may still have to go to
-    dead-letter.
+    ``label`` is the class's name. ``record`` (see ``Feedback``) is kept while parked: the label may
+    still have to go to dead-letter.
     """
 
     learned: bool
@@ -47,7 +47,7 @@ class Verdict(Struct, frozen=True, array_like=True, gc=False):
     appended: int
     origin: Source
     generation: int = 0
-    value: bytes = b""
+    record: bytes = b""
 
     @property
     def place(self) -> tuple[int, int, Source]:
@@ -63,7 +63,7 @@ class DeadLabel(NamedTuple):
     request_id: str
     appended: int
     origin: Source
-    value: bytes
+    record: bytes
 
 
 class Known(Protocol):

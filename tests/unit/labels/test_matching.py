@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from stream_ensemble.core.labels.changes import Changes
@@ -17,20 +18,20 @@ from stream_ensemble.core.labels.matching import (
 )
 from stream_ensemble.core.labels.records import Answer, Feedback
 from stream_ensemble.core.labels.rules import Rules
+from stream_ensemble.core.learning import credit_block
 from stream_ensemble.errors import RecordError
-from stream_ensemble.messages import CreditBlock
 from stream_ensemble.stores.labels import Position
 from stream_ensemble.stores.memory_labels import MemoryLabelStore
 
 RULES = Rules(("cat", "dog"), label_horizon_ms=1000, orphan_horizon_ms=5000)
-BLOCK = CreditBlock(algorithm="ml_poly", generation=2, n=0, members=("a", "b"), values="")
+D1, BLOCK = credit_block.encode("ml_poly", 2, 0, ("a", "b"), np.array([1.0, 0.5]))
 OUTPUTS = {"a": [0.75, 0.25], "b": [0.5, 0.5]}
 
 
 def answer(appended: int = 100, *, carries: bool = True, **fields: Any) -> Answer:
-    credit: dict[str, Any] = {"everywhere": "d1"}
+    credit: dict[str, Any] = {"everywhere": D1}
     if carries:
-        credit["blocks"] = {"d1": BLOCK}
+        credit["blocks"] = {D1: BLOCK}
     record = {"status": "complete", "components": OUTPUTS, "credit": credit, **fields}
     return Answer(1, appended, msgspec.json.encode(record))
 
@@ -76,14 +77,14 @@ def test_a_label_after_its_fused_record_is_charged_with_what_was_predicted() -> 
     learner.fused(answer(segment="north"))
     learner.label(label("dog", weight=2.0))
     (charge,) = learner.charges
-    assert charge.credit.everywhere == "d1"
+    assert charge.credit.everywhere == D1
     assert charge.segment == "north"
     assert charge.components == OUTPUTS
     assert (charge.label, charge.weight, charge.sign, charge.first) == (1, 2.0, 1, True)
     verdict = learner.changes.verdict("r")
     assert verdict is not None
     assert verdict.learned
-    assert (verdict.label, verdict.generation, verdict.value) == ("dog", 2, b"")
+    assert (verdict.label, verdict.generation, verdict.record) == ("dog", 2, b"")
     assert learner.changes.counts == {"learned": 1}
 
 
@@ -103,7 +104,7 @@ def test_an_early_label_waits_and_is_learned_when_its_fused_record_comes(flushed
     parked = learner.changes.verdict("r")
     assert parked is not None
     assert not parked.learned
-    assert parked.value == b"original bytes"
+    assert parked.record == b"original bytes"
     if flushed:
         learner.flush()
     learner.fused(answer())
@@ -228,7 +229,7 @@ def test_an_orphan_is_given_up_by_the_fused_topics_append_time_alone() -> None:
     learner.fused(answer(6001), "one more")
     assert give_up_orphans(learner.changes, RULES, learner.fused_until, 10) == 1
     (dead,) = learner.changes.dead
-    assert (dead.reason, dead.request_id, dead.value) == ("orphan", "r", b"original bytes")
+    assert (dead.reason, dead.request_id, dead.record) == ("orphan", "r", b"original bytes")
     assert (dead.origin, dead.appended) == (("feedback", 0, 0, 0), 1000)
     learner.flush()
     assert learner.store.parked_count() == 0
@@ -311,9 +312,18 @@ def test_a_block_carried_by_another_record_is_found_also_after_a_flush() -> None
 
 def test_both_blocks_must_be_there() -> None:
     learner = Learner()
-    learner.fused(answer(credit={"everywhere": "d1", "segment": "d2", "blocks": {"d1": BLOCK}}))
+    learner.fused(answer(credit={"everywhere": D1, "segment": "d2", "blocks": {D1: BLOCK}}))
     learner.label(label())
     assert learner.dead == ["credit-not-found"]
+
+
+def test_a_block_that_is_not_what_its_digest_names_is_not_used() -> None:
+    changed = msgspec.structs.replace(BLOCK, n=7)
+    learner = Learner()
+    learner.fused(answer(credit={"everywhere": D1, "blocks": {D1: changed}}))
+    learner.label(label())
+    assert learner.dead == ["credit-not-found"]
+    assert learner.changes.counts["credit-damaged"] == 1
 
 
 def test_refilling_keeps_answers_and_blocks_and_teaches_nothing() -> None:
@@ -321,7 +331,7 @@ def test_refilling_keeps_answers_and_blocks_and_teaches_nothing() -> None:
     learner.label(label())
     keep_answer(learner.changes, "r", answer())
     assert learner.charges == []
-    assert learner.changes.block("d1") == BLOCK
+    assert learner.changes.block(D1) == BLOCK
     assert learner.changes.answer("r") == answer()
 
 

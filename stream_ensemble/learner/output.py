@@ -1,0 +1,147 @@
+"""The learner's way out: everything one flush led to, and the offsets it came from, in one Kafka transaction.
+
+One transactional id per partition: whoever starts next with it fences the one before, whose open
+transaction is aborted and of whom nothing more is ever visible.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
+
+from stream_ensemble.errors import FencedError, ServerUnavailableError
+
+log = logging.getLogger(__name__)
+
+#: The broker looks for expired transactions every 10 s; a flush takes far less.
+_TRANSACTION_TIMEOUT_MS = 20_000
+#: Longer than the broker waits: after it, whatever was begun is aborted.
+_COMMIT_S = 30.0
+_STOP_S = 5.0
+
+
+class Outgoing(NamedTuple):
+    """One record to be written. ``value`` None is a tombstone."""
+
+    tp: TopicPartition
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]] = ()
+
+
+class TransactionalOutput:
+    """A transactional producer with one call: commit all of this, or nothing.
+
+    Args:
+        options: aiokafka client options.
+        transactional_id: the partition's, so that its next owner fences this one.
+        group_id: the consumer group whose offsets are committed.
+    """
+
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        *,
+        transactional_id: str,
+        group_id: str,
+        max_batch_bytes: int,
+        compression: str | None,
+    ) -> None:
+        self._group_id = group_id
+        # aiokafka waits this long between two attempts to begin after a commit; its default would be felt.
+        self._producer = AIOKafkaProducer(
+            **options,
+            transactional_id=transactional_id,
+            transaction_timeout_ms=_TRANSACTION_TIMEOUT_MS,
+            retry_backoff_ms=10,
+            max_batch_size=max_batch_bytes,
+            compression_type=compression,
+        )
+
+    async def start(self) -> None:
+        """Fence whoever used this transactional id before.
+
+        Raises:
+            ServerUnavailableError: Kafka does not answer.
+        """
+        try:
+            await self._producer.start()
+        except KafkaError as error:
+            await self.stop()
+            raise ServerUnavailableError(f"Kafka: {error!r}") from error
+
+    async def commit(
+        self, records: Sequence[Outgoing], offsets: Mapping[TopicPartition, int], metadata: str
+    ) -> dict[TopicPartition, int]:
+        """Write the records and commit the offsets, all or nothing, visible together.
+
+        Returns:
+            By topic partition written to, the offset after the last record written.
+
+        Raises:
+            FencedError: another owner has taken over; nothing of this is visible.
+            ServerUnavailableError: it is not known what became of it; fence again and read what stands.
+        """
+        try:
+            async with asyncio.timeout(_COMMIT_S):
+                await self._producer.begin_transaction()
+                # A failed batch does not fail the transaction, so each is waited for before the offsets go
+                # in.
+                written = await self._write(records)
+                stamped = {tp: OffsetAndMetadata(offset, metadata) for tp, offset in offsets.items()}
+                await self._producer.send_offsets_to_transaction(stamped, self._group_id)
+                await self._producer.commit_transaction()
+        except (ProducerFenced, InvalidProducerEpoch) as error:
+            raise FencedError("another owner has taken this partition over") from error
+        except (KafkaError, TimeoutError) as error:
+            raise ServerUnavailableError(f"Kafka did not commit a transaction: {error!r}") from error
+        return written
+
+    async def stop(self) -> None:
+        """Close the connections; an open transaction is aborted by the next owner's start."""
+        try:
+            async with asyncio.timeout(_STOP_S):
+                await self._producer.stop()
+        except (KafkaError, TimeoutError) as error:
+            log.info("closing the producer of a partition: %r", error)
+            await self._producer.client.close()
+
+    async def _write(self, records: Sequence[Outgoing]) -> dict[TopicPartition, int]:
+        sent = []
+        for tp, group in groupby(sorted(records, key=_place), key=_place):
+            for batch, count in self._batches(list(group)):
+                future = await self._producer.send_batch(batch, tp.topic, partition=tp.partition)
+                sent.append((tp, future, count))
+        written: dict[TopicPartition, int] = {}
+        for tp, future, count in sent:
+            done = await future
+            written[tp] = max(written.get(tp, 0), done.offset + count)
+        return written
+
+    def _batches(self, records: list[Outgoing]) -> list[tuple[Any, int]]:
+        """Batches of one topic partition in the order of its records, with their sizes."""
+        batches = [(self._producer.create_batch(), 0)]
+        for record in records:
+            batch, count = batches[-1]
+            if not _append(batch, record):
+                batches.append((self._producer.create_batch(), 0))
+                batch, count = batches[-1]
+                _append(batch, record)
+            batches[-1] = (batch, count + 1)
+        return batches
+
+
+def _place(record: Outgoing) -> TopicPartition:
+    return record.tp
+
+
+def _append(batch: Any, record: Outgoing) -> bool:
+    done = batch.append(key=record.key, value=record.value, timestamp=None, headers=list(record.headers))
+    return done is not None

@@ -1,0 +1,155 @@
+"""Keeps Redis' view of one partition as its owner knows it, whatever becomes of Redis.
+
+Publishing is beside the learning: it may fail for days. What is offered is kept and offered again; once a
+second the owner looks whether its marker and its fields still stand, and writes everything again if they do
+not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+
+from stream_ensemble.errors import ServerUnavailableError
+from stream_ensemble.stores.contributions import Change, ContributionStore, Key, Marker, Order, Snapshot
+
+log = logging.getLogger(__name__)
+
+#: How many fields are looked at in one check; the others have their turn in the next.
+_LOOKED_AT = 16
+_LOWEST = Order(0, 0, 0)
+
+
+class WeightsPublisher:
+    """Publishes the contributions of one partition.
+
+    Args:
+        store: where to.
+        on_overtaken: called with a larger order than ours that stands in Redis: either another owner has
+        taken over
+            or the topics were made anew. The caller finds out which by a transaction.
+        check_interval_s: how often to look.
+
+    Attributes:
+        degraded: None, or one line on why Redis may not hold what was learned.
+    """
+
+    def __init__(
+        self,
+        store: ContributionStore,
+        partition: int,
+        *,
+        on_overtaken: Callable[[Order], None],
+        check_interval_s: float = 1.0,
+    ) -> None:
+        self.degraded: str | None = None
+        self._store = store
+        self._partition = partition
+        self._on_overtaken = on_overtaken
+        self._check_interval_s = check_interval_s
+        self._all: dict[Key, Change] = {}
+        self._dirty: dict[Key, Change] = {}
+        self._order = _LOWEST
+        self._marked: Order | None = None
+        self._looked_at = 0
+        self._wake = asyncio.Event()
+
+    def offer(self, changes: Iterable[Change], order: Order) -> None:
+        """Take new contributions; ``order`` is the partition's, not below any of theirs. Does not wait."""
+        for change in changes:
+            self._all[change.key] = change
+            self._dirty[change.key] = change
+        self._order = order
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Publish what is offered and look after it, until cancelled."""
+        clock = asyncio.get_running_loop().time
+        look_at = clock() + self._check_interval_s
+        while True:
+            await self.publish()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), max(0.0, look_at - clock()))
+            if clock() >= look_at:
+                await self.check()
+                look_at = clock() + self._check_interval_s
+
+    async def publish(self) -> None:
+        """Write what has changed, then the marker; keep it for the next time if Redis is away."""
+        self._wake.clear()
+        changes, order = dict(self._dirty), self._order
+        if not changes and self._marked == order:
+            return
+        try:
+            stand = await self._store.publish(self._partition, list(changes.values()))
+            if not all(stand):
+                await self._find_larger(list(changes))
+                return
+            if not await self._store.mark(self._partition, Marker(order, complete=True)):
+                await self._find_larger([])
+                return
+        except ServerUnavailableError as error:
+            self._say(str(error))
+            return
+        self._dirty = {key: change for key, change in self._dirty.items() if changes.get(key) is not change}
+        self._marked = order
+        self._say(None)
+
+    async def check(self) -> None:
+        """Look whether the marker and some fields stand as written; if not, all are to be written again."""
+        try:
+            seen = await self._store.own(self._partition, self._next_keys())
+            await self._take_damaged_out(seen)
+        except ServerUnavailableError as error:
+            self._say(str(error))
+            return
+        self._say(None)
+        marker = seen.markers.get(self._partition)
+        largest = max([_LOWEST, *(marker.order for marker in seen.markers.values()), *_orders(seen)])
+        if largest > self._order:
+            self._on_overtaken(largest)
+        elif marker is None or marker.order < self._order or not marker.complete or self._lacks(seen):
+            if self._marked is not None:
+                log.warning("Redis lost weights of partition %d; writing all of them again", self._partition)
+            self._marked = None
+            self._dirty = dict(self._all)
+
+    def _next_keys(self) -> Sequence[Key]:
+        keys = list(self._all)
+        begin = self._looked_at % len(keys) if keys else 0
+        self._looked_at = begin + _LOOKED_AT
+        return list(islice(keys, begin, begin + _LOOKED_AT))
+
+    def _lacks(self, seen: Snapshot) -> bool:
+        """Is a field missing or lower than what was written? Fields not written yet do not count."""
+        for key, fields in seen.fields.items():
+            stored = fields.get(self._partition)
+            lower = stored is None or stored.order < self._all[key].order
+            if lower and key not in self._dirty:
+                return True
+        return False
+
+    async def _take_damaged_out(self, seen: Snapshot) -> None:
+        for (key, partition), error in seen.damaged.items():
+            log.warning("Redis holds a damaged value, which is written again: %s", error)
+            await self._store.remove_damaged(key, partition)
+
+    async def _find_larger(self, keys: Sequence[Key]) -> None:
+        """Redis kept a larger order than ours: say so, unless it was a damaged value."""
+        seen = await self._store.own(self._partition, keys)
+        await self._take_damaged_out(seen)
+        largest = max([_LOWEST, *(marker.order for marker in seen.markers.values()), *_orders(seen)])
+        if largest > self._order:
+            self._on_overtaken(largest)
+
+    def _say(self, degraded: str | None) -> None:
+        if degraded != self.degraded:
+            log.log(logging.INFO if degraded is None else logging.WARNING, "%s", degraded or "Redis is back")
+        self.degraded = degraded
+
+
+def _orders(seen: Snapshot) -> list[Order]:
+    return [stored.order for fields in seen.fields.values() for stored in fields.values()]

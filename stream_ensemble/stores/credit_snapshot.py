@@ -1,0 +1,85 @@
+"""From all contributions to what a fuser fuses with: credit, its block, and the version of the weights."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_ensemble.core.learning import contribution, credit_block
+from stream_ensemble.core.learning.algorithm import Algorithm
+from stream_ensemble.core.learning.contribution import Contribution
+from stream_ensemble.errors import StateError
+from stream_ensemble.messages import CreditBlock, WeightsVersion
+from stream_ensemble.stores.contributions import Order, Stored
+
+
+@dataclass(frozen=True, slots=True)
+class CreditSnapshot:
+    """Weights at one moment.
+
+    Attributes:
+        digest: names ``block``.
+        block: the credit as it stands in fused records.
+        values: the same as numbers, in the algorithm's layout; not to be changed.
+        version: generation, labels learned, digest of the contributions' orders.
+    """
+
+    digest: str
+    block: CreditBlock
+    values: NDArray[np.float64]
+    version: WeightsVersion
+
+
+class Pool:
+    """Pools the contributions to one key; keeps each one decoded until a newer one comes.
+
+    Attributes:
+        refused: by partition, why its contribution is not used.
+    """
+
+    def __init__(self, algorithm: Algorithm) -> None:
+        self.refused: dict[int, StateError] = {}
+        self._algorithm = algorithm
+        self._decoded: dict[int, tuple[Order, Contribution]] = {}
+
+    def snapshot(self, fields: Mapping[int, Stored]) -> CreditSnapshot:
+        """The weights that these contributions (by partition) make together.
+
+        Contributions of an older generation count nothing: their owner has not seen the reset yet.
+        """
+        for partition, stored in fields.items():
+            self._decode(partition, stored)
+        generation = max((order.generation for order, _ in self._decoded.values()), default=0)
+        used = {
+            partition: (order, part)
+            for partition, (order, part) in sorted(self._decoded.items())
+            if order.generation == generation
+        }
+        whole = self._algorithm.merge([part for _, part in used.values()])
+        values = np.array(self._algorithm.credit(whole))
+        values.flags.writeable = False
+        digest, block = credit_block.encode(
+            self._algorithm.name, generation, whole.n, self._algorithm.members, values
+        )
+        orders = repr([(partition, tuple(order)) for partition, (order, _) in used.items()])
+        version = WeightsVersion(
+            generation=generation,
+            n=whole.n,
+            digest=hashlib.blake2b(orders.encode(), digest_size=8).hexdigest(),
+        )
+        return CreditSnapshot(digest, block, values, version)
+
+    def _decode(self, partition: int, stored: Stored) -> None:
+        """A value that cannot be read leaves the one before in use."""
+        held = self._decoded.get(partition)
+        if held is not None and held[0] == stored.order:
+            return
+        try:
+            self._decoded[partition] = stored.order, contribution.from_bytes(stored.value)
+            self.refused.pop(partition, None)
+        except StateError as error:
+            self.refused[partition] = error
