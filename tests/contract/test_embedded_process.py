@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from stream_ensemble.embedded.errors import EmbeddedServerError
@@ -33,17 +35,9 @@ def eventually(holds: Callable[[], bool], timeout_s: float = 10.0) -> bool:
 def is_gone(pid: int) -> bool:
     """Not there, or a zombie that only waits for its parent's notice."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return True
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return state.stdout.strip()[:1] in {"", "Z"}
-
-
-def children_of(pid: int) -> list[int]:
-    listing = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    pairs = (map(int, line.split()) for line in listing.splitlines())
-    return [child for child, parent in pairs if parent == pid]
 
 
 @pytest.fixture
@@ -102,18 +96,35 @@ def test_ctrl_c_in_the_terminal_is_not_the_childs(child: ChildProcess) -> None:
     child.kill()
 
 
-def test_a_forgotten_child_is_killed(child: ChildProcess, request: pytest.FixtureRequest) -> None:
+def test_a_forgotten_child_is_killed(tmp_path: Path) -> None:
+    child = ChildProcess("sleeper", SLEEPER, tmp_path / "log")
     pid = child.pid
-    child._finalizer()  # what the collector of garbage and the interpreter's exit call
+    del child
     gc.collect()
     assert is_gone(pid)
 
 
+def test_one_that_crashed_leaves_no_watchdog(child: ChildProcess) -> None:
+    [watchdog] = psutil.Process(child.pid).children()
+    os.kill(child.pid, signal.SIGKILL)
+    assert eventually(lambda: not child.running)
+    assert eventually(lambda: is_gone(watchdog.pid))
+
+
+def test_a_fork_of_the_parent_does_not_end_its_children(child: ChildProcess) -> None:
+    fork = os.fork()
+    if fork == 0:
+        child._finalizer()  # what a fork that exits in the ordinary way runs
+        os._exit(0)
+    os.waitpid(fork, 0)
+    assert child.running
+    child.kill()
+
+
 def test_no_watchdog_stays_behind(child: ChildProcess) -> None:
-    watchdogs = children_of(child.pid)
-    assert len(watchdogs) == 1
+    [watchdog] = psutil.Process(child.pid).children()
     child.stop()
-    assert eventually(lambda: is_gone(watchdogs[0]))
+    assert eventually(lambda: is_gone(watchdog.pid))
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, None])
@@ -154,8 +165,6 @@ def test_a_missing_directory_is_one_clear_line(tmp_path: Path) -> None:
 
 
 def test_a_free_port_is_free_and_a_taken_one_is_named() -> None:
-    import socket
-
     port = free_port()
     assert is_free(port)
     with socket.create_server(("127.0.0.1", port)):
