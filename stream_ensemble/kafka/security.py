@@ -5,12 +5,25 @@ The same login and the same TLS files serve Faust, aiokafka and librdkafka, so a
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from faust.auth import SASLCredentials, SSLCredentials
 
 from stream_ensemble.config import Kafka, Secret
 from stream_ensemble.tls import client_context, tls_files
+
+
+class _LoginsUnlogged(logging.Filter):
+    """aiokafka logs each request at DEBUG, and a login holds the password."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        return not any(type(argument).__name__.startswith("SaslAuthenticate") for argument in arguments)
+
+
+# At import, because whoever logs in takes the password from here.
+logging.getLogger("aiokafka.conn").addFilter(_LoginsUnlogged())
 
 
 def client_options(kafka: Kafka) -> dict[str, Any]:

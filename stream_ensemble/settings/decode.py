@@ -90,9 +90,10 @@ class Decoder:
     ) -> dict[str, Any]:
         node = dict(node)
         for name in (name for name, field in known.items() if kinds.is_secret(field.type)):
-            if (file := node.pop(f"{name}_file", None)) is None:
+            # Empty is absent: a container passes on every variable it knows, set or not.
+            if (file := node.pop(f"{name}_file", None)) in (None, ""):
                 continue
-            if name in node:
+            if node.get(name) is not None:
                 self._report((*path, name), f"give either {name} or {name}_file, not both")
                 continue
             try:

@@ -23,7 +23,7 @@ async def examine(redis: config.Redis) -> list[Finding]:
         await client.ping()
         facts = await client.info()
     except NoPermissionError:
-        return [_info_is_not_permitted(subject)]
+        return [_info_is_not_permitted(subject, redis.username)]
     except (RedisError, OSError) as error:
         problem = str(explain(redis, error))
         return [
@@ -59,10 +59,10 @@ def _findings(subject: str, facts: Mapping[str, object]) -> Iterator[Finding]:
         )
 
 
-def _info_is_not_permitted(subject: str) -> Finding:
+def _info_is_not_permitted(subject: str, user: str | None) -> Finding:
     return Finding(
         level="warning",
         subject=subject,
         problem="the user may not run PING or INFO, so maxmemory-policy and persistence are unknown",
-        repair="ACL SETUSER <user> +ping +info",
+        repair=f"ACL SETUSER {user or 'default'} +ping +info",
     )

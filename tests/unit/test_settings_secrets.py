@@ -105,3 +105,14 @@ def test_a_variable_replaces_the_other_way_of_giving_a_secret(tmp_path: Path) ->
     both = {"STREAM_ENSEMBLE__REDIS__PASSWORD": "x", "STREAM_ENSEMBLE__REDIS__PASSWORD_FILE": str(held)}
     with pytest.raises(SettingsError, match="give either password or password_file, not both"):
         settings_file.loads(ENSEMBLE, both)
+
+
+def test_an_empty_variable_gives_no_secret(tmp_path: Path) -> None:
+    held = tmp_path / "password"
+    held.write_text("held")
+    empty = {"STREAM_ENSEMBLE__REDIS__PASSWORD": "", "STREAM_ENSEMBLE__REDIS__PASSWORD_FILE": ""}
+    assert settings_file.loads(ENSEMBLE, empty).redis.password is None
+    given = empty | {"STREAM_ENSEMBLE__REDIS__PASSWORD": "given"}
+    assert settings_file.loads(ENSEMBLE, given).redis.password == Secret("given")
+    in_a_file = empty | {"STREAM_ENSEMBLE__REDIS__PASSWORD_FILE": str(held)}
+    assert settings_file.loads(ENSEMBLE, in_a_file).redis.password == Secret("held")

@@ -1,0 +1,275 @@
+"""One set of settings logs in everywhere: aiokafka, librdkafka, a Faust worker, Redis. No secret is shown."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import confluent_kafka
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from redis import Redis
+
+from stream_ensemble import settings_file
+from stream_ensemble.cli.main import main
+from stream_ensemble.config import Settings
+from stream_ensemble.embedded import EmbeddedKafka, EmbeddedRedis
+from stream_ensemble.kafka.security import client_options, confluent_options
+from stream_ensemble.stores.redis_connection import connect, describe
+
+USER, PASSWORD = "ensemble", 'pa"ss\\w@rd/%Zq1'
+REDIS_PASSWORD, ACL_PASSWORD = "redis-se@cret/Xy", "acl-sec:ret-Wv"
+WRONG = "not-the-pässword-Ts9"
+#: Their ends, which no way of quoting or escaping changes.
+SECRETS = tuple(secret[-4:] for secret in (PASSWORD, REDIS_PASSWORD, ACL_PASSWORD, WRONG))
+TOPIC = "digits.fused"
+WAIT_S = 30.0
+
+
+class Servers(NamedTuple):
+    kafka: str
+    redis: str
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Servers]:
+    with (
+        EmbeddedKafka(sasl=(USER, PASSWORD)) as kafka,
+        EmbeddedRedis(password=REDIS_PASSWORD, appendonly=True) as redis,
+    ):
+        yield Servers(kafka.bootstrap, redis.address)
+
+
+@pytest.fixture
+def environ(servers: Servers, tmp_path: Path) -> dict[str, str]:
+    """The environment of a deployment: passwords in files, as Docker's secrets are."""
+    for name, secret in (("kafka", PASSWORD), ("redis", REDIS_PASSWORD)):
+        (tmp_path / name).write_text(f"{secret}\n", encoding="utf-8")
+    return {
+        "STREAM_ENSEMBLE__KAFKA__BOOTSTRAP_SERVERS": servers.kafka,
+        "STREAM_ENSEMBLE__KAFKA__SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+        "STREAM_ENSEMBLE__KAFKA__SASL_MECHANISM": "PLAIN",
+        "STREAM_ENSEMBLE__KAFKA__SASL_USERNAME": USER,
+        "STREAM_ENSEMBLE__KAFKA__SASL_PASSWORD_FILE": str(tmp_path / "kafka"),
+        "STREAM_ENSEMBLE__KAFKA__REQUEST_TIMEOUT_S": "10",
+        "STREAM_ENSEMBLE__REDIS__URL": f"redis://{servers.redis}/0",
+        "STREAM_ENSEMBLE__REDIS__PASSWORD_FILE": str(tmp_path / "redis"),
+        "STREAM_ENSEMBLE__ENSEMBLES__digits__MEMBERS": "forest",
+        "STREAM_ENSEMBLE__ENSEMBLES__digits__TASK__CLASSES": "no,yes",
+    }
+
+
+@pytest.fixture
+def settings(environ: dict[str, str]) -> Settings:
+    return settings_file.loads("", environ)
+
+
+@pytest.fixture
+def command(
+    environ: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> Callable[..., tuple[int, str]]:
+    """Runs a command with all logged; its exit code and all it said, in which no secret stands."""
+    monkeypatch.chdir(tmp_path)
+    caplog.set_level(logging.DEBUG)
+
+    def run(*arguments: str, **variables: str) -> tuple[int, str]:
+        with monkeypatch.context() as patch:
+            for name, value in environ.items():
+                patch.setenv(name, value)
+            for name, value in variables.items():
+                patch.setenv(f"STREAM_ENSEMBLE__{name}", value)
+            code = main(arguments)
+        said = "".join(capfd.readouterr()) + caplog.text
+        assert not any(secret in said for secret in SECRETS)
+        return code, said
+
+    return run
+
+
+@pytest.fixture
+def topics(command: Callable[..., tuple[int, str]]) -> None:
+    assert command("topics", "create")[0] == 0
+
+
+@pytest.mark.usefixtures("topics")
+def test_check_logs_in_to_both_servers(command: Callable[..., tuple[int, str]]) -> None:
+    code, said = command("check", "--connect")
+    assert code == 0
+    assert "settings, topics and servers of digits: all well" in said
+
+
+@pytest.mark.usefixtures("topics")
+async def test_aiokafka_publishes_and_librdkafka_reads_and_the_other_way_round(settings: Settings) -> None:
+    options = client_options(settings.kafka)
+    async with AIOKafkaProducer(**options) as producer:
+        await producer.send_and_wait(TOPIC, b"from aiokafka", partition=0)
+    publisher = confluent_kafka.Producer(confluent_options(settings.kafka))
+    publisher.produce(TOPIC, b"from librdkafka", partition=1)
+    assert publisher.flush(WAIT_S) == 0
+
+    reader = confluent_kafka.Consumer(
+        confluent_options(settings.kafka) | {"group.id": "rd", "auto.offset.reset": "earliest"}
+    )
+    reader.assign([confluent_kafka.TopicPartition(TOPIC, 0, 0)])
+    message = reader.poll(WAIT_S)
+    reader.close()
+    assert message is not None
+    assert message.value() == b"from aiokafka"
+    async with AIOKafkaConsumer(TOPIC, **options, auto_offset_reset="earliest") as consumer:
+        values = [(await consumer.getone()).value for _ in range(2)]
+    assert b"from librdkafka" in values
+
+
+FAUST_APP = """
+import os, signal
+import faust
+from stream_ensemble import settings_file
+from stream_ensemble.kafka.security import faust_options
+
+settings = settings_file.loads("", os.environ)
+print(settings)
+app = faust.App(
+    "reader",
+    **faust_options(settings.kafka),
+    topic_disable_leader=True,
+    topic_allow_declare=False,
+    value_serializer="raw",
+    web_enabled=False,
+)
+
+@app.agent(app.topic("digits.feedback"))
+async def read(stream):
+    async for value in stream:
+        print(f"read {value} as {app.conf.broker_credentials}", flush=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+@pytest.mark.usefixtures("topics")
+def test_a_faust_worker_reads_what_was_published(
+    settings: Settings, environ: dict[str, str], tmp_path: Path
+) -> None:
+    publisher = confluent_kafka.Producer(confluent_options(settings.kafka))
+    publisher.produce("digits.feedback", b"for faust")
+    assert publisher.flush(WAIT_S) == 0
+    (tmp_path / "reader.py").write_text(FAUST_APP)
+    worker = [
+        sys.executable,
+        "-m",
+        "faust",
+        "-A",
+        "reader",
+        "--datadir",
+        str(tmp_path),
+        "worker",
+        "-l",
+        "debug",
+    ]
+    paths = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    done = subprocess.run(
+        worker,
+        cwd=tmp_path,
+        env=os.environ | environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    said = done.stdout + done.stderr
+    assert "read b'for faust' as <SASLCredentials: username=ensemble>" in said
+    assert not any(secret in said for secret in SECRETS)
+
+
+def test_a_wrong_kafka_password_is_one_line_that_names_the_settings(
+    command: Callable[..., tuple[int, str]],
+) -> None:
+    wrong = {"KAFKA__SASL_PASSWORD": WRONG, "KAFKA__SASL_PASSWORD_FILE": ""}
+    code, said = command("topics", "create", **wrong)
+    assert code == 1
+    assert "refused user 'ensemble' (PLAIN); check kafka.sasl_username, kafka.sasl_password" in said
+    code, said = command("check", "--connect", "--json", **wrong)
+    assert code == 1
+    assert "refused user 'ensemble' (PLAIN)" in said
+
+
+@pytest.mark.parametrize(
+    ("variables", "reason"),
+    [
+        ({"SASL_MECHANISM": "SCRAM-SHA-256"}, "does not offer SCRAM-SHA-256; check kafka.sasl_mechanism"),
+        (
+            {
+                "SECURITY_PROTOCOL": "PLAINTEXT",
+                "SASL_MECHANISM": "",
+                "SASL_USERNAME": "",
+                "SASL_PASSWORD": "",
+            },
+            "does this listener speak PLAINTEXT? (kafka.security_protocol)",
+        ),
+        ({"SECURITY_PROTOCOL": "SASL_SSL"}, "does this listener speak SASL_SSL? (kafka.security_protocol)"),
+    ],
+)
+def test_a_listener_that_speaks_otherwise_is_named(
+    command: Callable[..., tuple[int, str]], variables: dict[str, str], reason: str
+) -> None:
+    code, said = command("topics", "create", **{f"KAFKA__{name}": value for name, value in variables.items()})
+    assert code == 1
+    assert reason in said
+
+
+async def test_redis_is_reached_with_its_password_and_as_an_acl_user(
+    settings: Settings, environ: dict[str, str], servers: Servers
+) -> None:
+    client = connect(settings.redis)
+    await client.set("key", "value")
+    acl = f"~* +@all >{ACL_PASSWORD} on"
+    await client.execute_command("ACL", "SETUSER", "worker", *acl.split())
+    as_user = environ | {"STREAM_ENSEMBLE__REDIS__URL": f"redis://worker:acl-sec%3Aret-Wv@{servers.redis}/0"}
+    del as_user["STREAM_ENSEMBLE__REDIS__PASSWORD_FILE"]
+    redis = settings_file.loads("", as_user).redis
+    other = connect(redis)
+    assert await other.get("key") == b"value"
+    assert describe(redis) == f"worker@{servers.redis}/0"
+    assert not any(secret in text for secret in SECRETS for text in (repr(redis), repr(other), repr(client)))
+    await other.aclose()
+    await client.aclose()
+
+
+@pytest.mark.parametrize("password", [WRONG, ""])
+def test_a_wrong_redis_password_is_one_line_that_names_the_settings(
+    command: Callable[..., tuple[int, str]], password: str
+) -> None:
+    wrong = {"REDIS__PASSWORD": password, "REDIS__PASSWORD_FILE": ""}
+    code, said = command("check", "--connect", "--json", **wrong)
+    assert code == 1
+    (finding,) = [
+        each for each in json.loads(said[: said.rindex("}") + 1])["findings"] if each["subject"] == "redis"
+    ]
+    assert "redis.password" in finding["problem"]
+
+
+@pytest.mark.usefixtures("topics")
+def test_an_acl_user_without_info_is_told_what_to_allow(
+    command: Callable[..., tuple[int, str]], servers: Servers
+) -> None:
+    host, port = servers.redis.split(":")
+    with Redis(host, int(port), password=REDIS_PASSWORD) as admin:
+        admin.acl_setuser(
+            "narrow", enabled=True, reset=True, passwords=[f"+{ACL_PASSWORD}"], commands=["+get"]
+        )
+    narrow = {
+        "REDIS__USERNAME": "narrow",
+        "REDIS__PASSWORD": ACL_PASSWORD,
+        "REDIS__PASSWORD_FILE": "",
+    }
+    code, said = command("check", "--connect", **narrow)
+    assert code == 0
+    assert "repair: ACL SETUSER narrow +ping +info" in said
