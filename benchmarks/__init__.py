@@ -1,0 +1,1 @@
+"""Benchmarks on a real Kafka: ``python -m benchmarks`` (or ``make bench``)."""
