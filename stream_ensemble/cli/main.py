@@ -11,7 +11,8 @@ import importlib
 import importlib.metadata
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 
 from stream_ensemble.errors import SettingsError, StreamEnsembleError
@@ -35,10 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = next((word for word in arguments if not word.startswith("-")), None)
     module = _imported(chosen) if chosen in COMMANDS else None
     args = _parser(chosen, module).parse_args(arguments)
-    # What a client library logs before it fails is said once and better by the error itself.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
-        code: int = args.run(args)
+        with _quiet("aiokafka"):
+            code: int = args.run(args)
     except SettingsError as error:
         return _complain(error, EXIT_USAGE)
     except StreamEnsembleError as error:
@@ -74,6 +74,18 @@ def _version() -> str:
         return importlib.metadata.version("stream-ensemble")
     except importlib.metadata.PackageNotFoundError:
         return "(not installed)"
+
+
+@contextmanager
+def _quiet(library: str) -> Iterator[None]:
+    """What a client library logs before it fails is said once, and better, by the error itself."""
+    logger = logging.getLogger(library)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _complain(error: StreamEnsembleError, code: int) -> int:

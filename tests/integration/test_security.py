@@ -210,7 +210,7 @@ def test_a_wrong_kafka_password_is_one_line_that_names_the_settings(
                 "SECURITY_PROTOCOL": "PLAINTEXT",
                 "SASL_MECHANISM": "",
                 "SASL_USERNAME": "",
-                "SASL_PASSWORD": "",
+                "SASL_PASSWORD_FILE": "",
             },
             "does this listener speak PLAINTEXT? (kafka.security_protocol)",
         ),
