@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import stream_ensemble
 from stream_ensemble.cli.main import COMMANDS, main
 
 
@@ -114,7 +116,13 @@ def test_a_command_does_not_load_what_only_others_need() -> None:
         "import sys; from stream_ensemble.cli.main import main; main(['init', '--force']); "
         "print([name for name in ('torch', 'aiokafka', 'redis', 'sklearn') if name in sys.modules])"
     )
+    paths = os.pathsep.join([str(Path(stream_ensemble.__file__).parents[1]), *filter(None, sys.path)])
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
     assert done.stdout.splitlines()[-1] == "[]"
