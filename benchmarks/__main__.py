@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 
 from benchmarks.contestants import CONTESTANTS
@@ -29,49 +30,55 @@ BAR = 20.0
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--requests", type=int, default=400_000, help="requests in the input (4 predictions each)")
+    parser.add_argument(
+        "--requests", type=int, default=400_000, help="requests in the input (4 predictions each)"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="alternating rounds")
     parser.add_argument("--seconds", type=float, default=15.0, help="longest output window of one run")
     parser.add_argument("--only", choices=sorted(CONTESTANTS), help="measure one contestant")
-    parser.add_argument("--no-rows", action="store_true", help="do not append to the rows kept in the repository")
+    parser.add_argument(
+        "--no-rows", action="store_true", help="do not append to the rows kept in the repository"
+    )
     options = parser.parse_args()
     names = [options.only] if options.only else list(CONTESTANTS)
     results: dict[str, list[float]] = {name: [] for name in names}
     faults = 0
-    with tempfile.TemporaryDirectory(prefix="bench-") as scratch, EmbeddedRedis() as redis:
-        with EmbeddedKafka(heap_mb=1024, fast_jit=False) as kafka:
-            load(kafka.bootstrap, options.requests, _say)
-            ids, p = requests(options.requests)
-            for number in range(options.rounds):
-                for name in names:
-                    _say(f"round {number + 1}: {name}")
-                    label = f"{name.replace('_', '-')}-{number}-{int(time.time())}"
-                    folder = Path(scratch) / label
-                    folder.mkdir()
-                    started = CONTESTANTS[name](label, kafka.bootstrap, redis.url, folder)
-                    measured = run(
-                        started.command,
-                        started.environment,
-                        folder / "log",
-                        kafka.bootstrap,
-                        started.output,
-                        options.requests,
-                        options.seconds,
-                        _say,
-                    )
-                    checked = verify(kafka.bootstrap, started.output, ids, p, WEIGHTS)
-                    faults += checked.faults()
-                    results[name].append(measured.per_cpu_second)
-                    row = _row(name, options.requests, measured, checked)
-                    if not options.no_rows:
-                        ROWS.parent.mkdir(exist_ok=True)
-                        with ROWS.open("a") as file:
-                            file.write(json.dumps(row) + "\n")
+    scratch = tempfile.TemporaryDirectory(prefix="bench-")
+    with scratch, EmbeddedRedis() as redis, EmbeddedKafka(heap_mb=1024, fast_jit=False) as kafka:
+        load(kafka.bootstrap, options.requests, _say)
+        ids, p = requests(options.requests)
+        for number, name in product(range(options.rounds), names):
+            _say(f"round {number + 1}: {name}")
+            run_name = f"{name.replace('_', '-')}-{number}-{int(time.time())}"
+            folder = Path(scratch.name) / run_name
+            folder.mkdir()
+            started = CONTESTANTS[name](run_name, kafka.bootstrap, redis.url, folder)
+            measured = run(
+                started.command,
+                started.environment,
+                folder / "log",
+                kafka.bootstrap,
+                started.output,
+                options.requests,
+                options.seconds,
+                _say,
+            )
+            checked = verify(kafka.bootstrap, started.output, ids, p, WEIGHTS)
+            faults += checked.faults()
+            results[name].append(measured.per_cpu_second)
+            if not options.no_rows:
+                _keep(_row(name, options.requests, measured, checked))
     _table(results)
     if faults:
         _say(f"{faults} faults in the outputs: the figures count for nothing")
         return 1
     return 0
+
+
+def _keep(row: dict[str, object]) -> None:
+    ROWS.parent.mkdir(exist_ok=True)
+    with ROWS.open("a") as file:
+        file.write(json.dumps(row) + "\n")
 
 
 def _row(name: str, count: int, measured: Measured, checked: Verified) -> dict[str, object]:
@@ -97,7 +104,9 @@ def _row(name: str, count: int, measured: Measured, checked: Verified) -> dict[s
 def _table(results: dict[str, list[float]]) -> None:
     _say("\npredictions per CPU second of the worker process (median, lowest to highest)")
     for name, values in results.items():
-        _say(f"  {name:<16} {statistics.median(values):>12,.0f}   {min(values):>10,.0f} to {max(values):>10,.0f}")
+        _say(
+            f"  {name:<16} {statistics.median(values):>12,.0f}   {min(values):>10,.0f} to {max(values):>10,.0f}"
+        )
     if len(results) == 2:
         ratio = statistics.median(results["stream_ensemble"]) / statistics.median(results["plain_agent"])
         _say(f"  ratio {ratio:.1f} (bar {BAR:g})")

@@ -48,7 +48,9 @@ class Started:
 
 
 def ours(run: str, bootstrap: str, redis: str, folder: Path) -> Started:
-    """``faust -A stream_ensemble.fuse worker`` with everything on: index, fences, deadlines, ledger, credit, commits, metrics."""
+    """``faust -A stream_ensemble.fuse worker`` with everything on: index, fences, deadlines, ledger, credit,
+    commits, metrics.
+    """
     settings = folder / "ensemble.toml"
     weights = "{" + ", ".join(f"{m} = {w}" for m, w in zip(MEMBERS, WEIGHTS, strict=True)) + "}"
     settings.write_text(

@@ -1,6 +1,7 @@
 """The job every worker is measured on: 4 members, 3 classes, 4 partitions, JSON in, one JSON out per request.
 
-The input is loaded once per run; every worker reads the same topics from the beginning and writes to output topics of its own.
+The input is loaded once per run; every worker reads the same topics from the beginning and writes to output
+topics of its own.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ _DISPLACEMENT = 64
 
 
 def requests(count: int) -> tuple[list[bytes], NDArray[np.float64]]:
-    """Ids (32 hex digits, distinct) and probabilities, count x 4 x 3, four decimals, the same in every run."""
+    """Ids (32 hex digits, distinct) and probabilities, count x 4 x 3, four decimals, the same in every
+    run."""
     rng = np.random.default_rng(7)
     p = np.round(rng.dirichlet([2.0, 1.2, 0.8], size=(count, len(MEMBERS))), 4)
     p[:, :, 2] = np.round(1.0 - p[:, :, 0] - p[:, :, 1], 4)

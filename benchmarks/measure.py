@@ -21,7 +21,10 @@ _STALL_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one run gave. ``cpu_s`` is user and system time of the process, ``wall_s`` the same window by the clock."""
+    """What one run gave.
+
+    ``cpu_s`` is user and system time of the process, ``wall_s`` the same window by the clock.
+    """
 
     outputs: int
     counted: int
@@ -67,10 +70,12 @@ def run(
 ) -> Measured:
     """Start a worker, watch its output topic until ``expected`` records or ``limit_s`` of output, stop it.
 
-    The window opens at the first look that sees output and closes at the last that sees more, so start-up, and the little that was
-    read ahead before the first output, are on neither side of the ratio.
+    The window opens at the first look that sees output and closes at the last that sees more, so start-up,
+    and the little that was read ahead before the first output, are on neither side of the ratio.
     """
-    watcher = Consumer({"bootstrap.servers": bootstrap, "group.id": "bench-watch", "enable.auto.commit": False})
+    watcher = Consumer(
+        {"bootstrap.servers": bootstrap, "group.id": "bench-watch", "enable.auto.commit": False}
+    )
     parts = [TopicPartition(output, p) for p in range(PARTITIONS)]
 
     def written() -> int:
@@ -108,7 +113,10 @@ def run(
     result = Measured(
         last[2], last[2] - first[2], last[1] - first[1], last[0] - first[0], first[0] - began, rss
     )
-    progress(f"  {result.per_cpu_second:>10,.0f} predictions per CPU second, {result.per_wall_second:>10,.0f} per second")
+    progress(
+        f"  {result.per_cpu_second:>10,.0f} predictions per CPU second, "
+        f"{result.per_wall_second:>10,.0f} per second"
+    )
     return result
 
 

@@ -38,7 +38,12 @@ def verify(
 ) -> Verified:
     """Check every record: id known and seen once, components as published, output their weighted mean."""
     consumer = Consumer(
-        {"bootstrap.servers": bootstrap, "group.id": "bench-verify", "enable.auto.commit": False, "enable.partition.eof": True}
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "bench-verify",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+        }
     )
     consumer.assign([TopicPartition(output, part, 0) for part in range(PARTITIONS)])
     seen = np.zeros(len(ids), np.int32)

@@ -23,7 +23,9 @@ class ServerUnavailableError(StreamEnsembleError):
 
 
 class TopologyError(StreamEnsembleError):
-    """The topics of an ensemble are not as the design needs them; ``stream-ensemble check`` lists what is wrong."""
+    """The topics of an ensemble are not as the design needs them; ``stream-ensemble check`` lists what is
+    wrong.
+    """
 
 
 class RecordError(StreamEnsembleError):

@@ -1,13 +1,13 @@
 """The fuse app: ``faust -A stream_ensemble.fuse worker``.
 
-Thin: it wires the owner of partitions, the weights views and the producer to Faust. Settings come from ``ensemble.toml`` (or the file
-named by STREAM_ENSEMBLE_CONFIG) and the environment.
+Thin: it wires the owner of partitions, the weights views and the producer to Faust. Settings come from
+``ensemble.toml`` (or the file named by STREAM_ENSEMBLE_CONFIG) and the environment.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import torch
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -30,12 +30,13 @@ _ensembles = [fused_ensemble(settings, name, view) for name, view in _views.item
 
 
 def _owner() -> FuseOwner:
-    owner: FuseOwner = app.owner
-    return owner
+    return cast("FuseOwner", app.owner)
 
 
 def _agent(ensemble: FusedEnsemble) -> None:
-    topic = app.topic(*ensemble.inputs, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+    topic = app.topic(
+        *ensemble.inputs, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
+    )
 
     @app.agent(topic, name=f"fuse-{ensemble.name}")  # type: ignore[untyped-decorator]
     async def fuse(stream: Any) -> None:

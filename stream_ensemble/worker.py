@@ -1,4 +1,6 @@
-"""What the two Faust apps have in common: how an app is made from the settings, its pages, its memory manners."""
+"""What the two Faust apps have in common: how an app is made from the settings, its pages, its memory
+manners.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ from stream_ensemble.kafka.transport import ChunkApp
 
 log = logging.getLogger(__name__)
 
-#: Chunks are large; more than a few per partition in the stream's queue only takes memory and delays a rebalance.
+#: Chunks are large; more than a few per partition in the stream's queue only takes memory and delays a
+#: rebalance.
 _STREAM_BUFFER = 64
 #: Full collections are rare: the hot path makes no cycles, and a collection looks at every object of a chunk.
 _GC_THRESHOLDS = (100_000, 50, 100)
@@ -37,7 +40,9 @@ def load_settings() -> Settings:
 
 
 def new_app(settings: Settings, role: str) -> ChunkApp:
-    """A Faust app for ``role`` ("fuse" or "learn") with the settings that did well, measured in ``benchmarks/``."""
+    """A Faust app for ``role`` ("fuse" or "learn") with the settings that did well, measured in
+    ``benchmarks/``.
+    """
     mode.loop.use("uvloop")
     kafka = settings.kafka
     app = ChunkApp(
@@ -50,7 +55,8 @@ def new_app(settings: Settings, role: str) -> ChunkApp:
         key_serializer="raw",
         topic_disable_leader=True,
         topic_allow_declare=False,
-        # With standby replicas at 0 and no changelog Faust falls back to round robin, which splits what belongs together.
+        # With standby replicas at 0 and no changelog Faust falls back to round robin, which splits what
+        # belongs together.
         table_standby_replicas=1,
         stream_wait_empty=False,
         stream_buffer_maxsize=_STREAM_BUFFER,
@@ -61,7 +67,8 @@ def new_app(settings: Settings, role: str) -> ChunkApp:
         broker_session_timeout=kafka.session_timeout_s,
         broker_heartbeat_interval=kafka.heartbeat_interval_s,
         broker_rebalance_timeout=kafka.rebalance_timeout_s,
-        # The owner decides what a slow chunk means; leaving the group because one took long would only move the problem.
+        # The owner decides what a slow chunk means; leaving the group because one took long would only move
+        # the problem.
         broker_max_poll_interval=86_400.0,
         web_in_thread=False,
     )
@@ -70,18 +77,29 @@ def new_app(settings: Settings, role: str) -> ChunkApp:
 
 
 def data_dir(settings: Settings, role: str) -> Path:
-    """Where this process may keep files; made if it is not there. Ends the process with one line when it cannot be."""
+    """Where this process may keep files; made if it is not there.
+
+    Ends the process with one line when it cannot be.
+    """
     path = Path(settings.worker.data_dir) / role
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        print(f"stream-ensemble: worker.data_dir = {settings.worker.data_dir!r}: {error.strerror}; name a writable folder", file=sys.stderr)
+        print(
+            f"stream-ensemble: worker.data_dir = {settings.worker.data_dir!r}: {error.strerror}; "
+            "name a writable folder",
+            file=sys.stderr,
+        )
         raise SystemExit(2) from None
     return path
 
 
-def serve_pages(app: ChunkApp, registry: CollectorRegistry, health: Callable[[], tuple[bool, dict[str, Any]]]) -> None:
-    """``/metrics`` in Prometheus' text form and ``/health`` (200 or 503 with the reasons) on the worker's web port."""
+def serve_pages(
+    app: ChunkApp, registry: CollectorRegistry, health: Callable[[], tuple[bool, dict[str, Any]]]
+) -> None:
+    """``/metrics`` in Prometheus' text form and ``/health`` (200 or 503 with the reasons) on the worker's web
+    port.
+    """
 
     @app.page("/metrics")  # type: ignore[untyped-decorator]
     async def metrics(web: Any, request: Any) -> Any:
@@ -103,7 +121,8 @@ def settle_memory() -> None:
 def die(what: str, error: BaseException) -> NoReturn:
     """End the process at once, offsets uncommitted.
 
-    An exception that leaves an agent would acknowledge its chunk, and a stop in order would commit what a broken state says.
+    An exception that leaves an agent would acknowledge its chunk, and a stop in order would commit what a
+    broken state says.
     """
     log.critical("%s; this worker ends and another takes over", what, exc_info=error)
     logging.shutdown()

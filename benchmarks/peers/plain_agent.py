@@ -1,7 +1,8 @@
-"""The peer: a plain Faust agent as Faust's guide would write it: join in a dict, ``topic.send`` per fused record.
+"""The peer: a plain Faust agent as Faust's guide would write it: join in a dict, ``topic.send`` per fused
+record.
 
-State is lost in a crash, there are no deadlines, no dedup, no check of the input: less is asked of it than of ours.
-Settings by environment: BENCH_BOOTSTRAP, BENCH_OUTPUT, BENCH_GROUP.
+State is lost in a crash, there are no deadlines, no dedup, no check of the input: less is asked of it than
+of ours. Settings by environment: BENCH_BOOTSTRAP, BENCH_OUTPUT, BENCH_GROUP.
 """
 
 from __future__ import annotations

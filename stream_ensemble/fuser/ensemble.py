@@ -24,7 +24,10 @@ from stream_ensemble.kafka.fenced_producer import FencedProducer
 
 @dataclass(frozen=True, slots=True)
 class FusedEnsemble:
-    """One ensemble as the fuse app sees it. ``inputs[t]`` is input topic t; the requests topic, if any, is the last."""
+    """One ensemble as the fuse app sees it.
+
+    ``inputs[t]`` is input topic t; the requests topic, if any, is the last.
+    """
 
     name: str
     config: Ensemble

@@ -13,19 +13,11 @@ from stream_ensemble.core.join.records import Decided, Status
 from stream_ensemble.core.join.slots import Slots
 from stream_ensemble.core.learning.algorithm import Algorithm
 from stream_ensemble.kafka.encode import FusedFormat, FusedRows, fast
-from stream_ensemble.messages import Credit, CreditBlock, WeightsVersion
+from stream_ensemble.messages import Credit
+from stream_ensemble.stores.credit_snapshot import CreditSnapshot
 
 #: A credit block stands again in the fused log at least this often (s): a keyframe.
 KEYFRAME_S = 60.0
-
-
-class CreditSnapshot(Protocol):
-    """The weights to fuse with now, as the weights view hands them out."""
-
-    digest: str
-    block: CreditBlock
-    values: NDArray[np.float64]
-    version: WeightsVersion
 
 
 class Weights(Protocol):
@@ -45,7 +37,11 @@ class Fusion:
     """
 
     def __init__(
-        self, algorithm: Algorithm, weights: Weights, prior: NDArray[np.float64] | None, clock: Callable[[], float]
+        self,
+        algorithm: Algorithm,
+        weights: Weights,
+        prior: NDArray[np.float64] | None,
+        clock: Callable[[], float],
     ) -> None:
         self._algorithm = algorithm
         self._weights = weights
@@ -57,7 +53,10 @@ class Fusion:
     def encode(
         self, slots: Slots, decided: Decided, form: FusedFormat
     ) -> tuple[list[bytes], list[bytes], NDArray[np.intp]]:
-        """Keys and values of the fused records, and the order they are in: places in ``decided``. R in, R out."""
+        """Keys and values of the fused records, and the order they are in: places in ``decided``.
+
+        R in, R out.
+        """
         groups = self._by_segment(slots, decided)
         keys: list[bytes] = []
         values: list[bytes] = []
@@ -78,7 +77,9 @@ class Fusion:
             places.setdefault(slots.segment_of.get(slot), []).append(place)
         return [(segment, np.array(found)) for segment, found in places.items()]
 
-    def _fuse(self, slots: Slots, decided: Decided, places: NDArray[np.intp], segment: str | None) -> FusedRows:
+    def _fuse(
+        self, slots: Slots, decided: Decided, places: NDArray[np.intp], segment: str | None
+    ) -> FusedRows:
         rows = slots.row(decided.slots[places])
         status = decided.status[places]
         snapshot = self._weights.current(segment)
@@ -164,4 +165,3 @@ def _one(rows: FusedRows, r: int) -> FusedRows:
         value = getattr(rows, name)
         columns[name] = value[r : r + 1] if isinstance(value, (np.ndarray, list)) else value
     return FusedRows(**columns)
-

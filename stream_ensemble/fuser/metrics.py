@@ -12,11 +12,23 @@ from stream_ensemble.fuser.fusion import Weights
 from stream_ensemble.fuser.owner import FuseOwner
 
 _STATUSES = ("complete", "partial", "fallback", "expired")
-_FATES = ("used", "late", "unneeded", "duplicate", "dead_lettered", "forwarded", "held", "replayed", "conflicting")
+_FATES = (
+    "used",
+    "late",
+    "unneeded",
+    "duplicate",
+    "dead_lettered",
+    "forwarded",
+    "held",
+    "replayed",
+    "conflicting",
+)
 
 
 class FuserCollector(Collector):
-    """Reads the ledgers of the partitions this process owns; counts are this process's first reads since it took p."""
+    """Reads the ledgers of the partitions this process owns; counts are this process's first reads since it
+    took p.
+    """
 
     def __init__(self, app: Any, weights: Mapping[str, Weights]) -> None:
         self._app = app
@@ -25,13 +37,23 @@ class FuserCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         owner: FuseOwner | None = self._app.owner
         labels = ["ensemble", "partition"]
-        requests = CounterMetricFamily("stream_ensemble_requests", "Requests by how they ended.", labels=[*labels, "status"])
-        predictions = CounterMetricFamily("stream_ensemble_predictions", "Predictions by fate.", labels=[*labels, "fate"])
-        still_open = GaugeMetricFamily("stream_ensemble_open_requests", "Requests not ended yet.", labels=labels)
-        difference = GaugeMetricFamily(
-            "stream_ensemble_ledger_difference", "Requests and predictions not accounted for; 0.", labels=labels
+        requests = CounterMetricFamily(
+            "stream_ensemble_requests", "Requests by how they ended.", labels=[*labels, "status"]
         )
-        silent = GaugeMetricFamily("stream_ensemble_member_silent", "1: not waited for.", labels=[*labels, "member"])
+        predictions = CounterMetricFamily(
+            "stream_ensemble_predictions", "Predictions by fate.", labels=[*labels, "fate"]
+        )
+        still_open = GaugeMetricFamily(
+            "stream_ensemble_open_requests", "Requests not ended yet.", labels=labels
+        )
+        difference = GaugeMetricFamily(
+            "stream_ensemble_ledger_difference",
+            "Requests and predictions not accounted for; 0.",
+            labels=labels,
+        )
+        silent = GaugeMetricFamily(
+            "stream_ensemble_member_silent", "1: not waited for.", labels=[*labels, "member"]
+        )
         for (name, number), partition in (owner.partitions if owner else {}).items():
             place = [name, str(number)]
             join, ledger = partition.join, partition.join.ledger
@@ -42,10 +64,14 @@ class FuserCollector(Collector):
             still_open.add_metric(place, join.open_requests)
             gap = abs(ledger.request_difference(join.open_requests)) + abs(ledger.prediction_difference())
             difference.add_metric(place, gap)
-            for member, quiet in zip(owner.members(name) if owner else (), join.progress.silent.tolist(), strict=True):
+            for member, quiet in zip(
+                owner.members(name) if owner else (), join.progress.silent.tolist(), strict=True
+            ):
                 silent.add_metric([*place, member], float(quiet))
         yield from (requests, predictions, still_open, difference, silent)
-        degraded = GaugeMetricFamily("stream_ensemble_weights_degraded", "1: weights may be old.", labels=["ensemble", "cause"])
+        degraded = GaugeMetricFamily(
+            "stream_ensemble_weights_degraded", "1: weights may be old.", labels=["ensemble", "cause"]
+        )
         for name, view in self._weights.items():
             degraded.add_metric([name, view.degraded or "none"], float(view.degraded is not None))
         yield degraded

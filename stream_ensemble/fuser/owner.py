@@ -93,7 +93,9 @@ class FuseOwner:
         await self._renew(ensemble, number, partition)
 
     async def _bound(self, ensemble: FusedEnsemble, number: int, partition: FuserPartition) -> None:
-        """At the cap of open requests stop reading the topics furthest ahead in log time; decide the oldest if none is left."""
+        """At the cap of open requests stop reading the topics furthest ahead in log time; decide the oldest
+        if none is left.
+        """
         cap = ensemble.config.max_open_requests
         inputs = ensemble.inputs_of(number)
         held = [tp for tp in inputs if tp in self._held]
@@ -124,7 +126,9 @@ class FuseOwner:
         """Offsets whose results are acknowledged, for all partitions that were taken over."""
         offsets: dict[TP, int] = {}
         for (name, number), partition in {**self._closing, **self.partitions}.items():
-            for tp, offset in zip(self._ensembles[name].inputs_of(number), partition.committable(), strict=True):
+            for tp, offset in zip(
+                self._ensembles[name].inputs_of(number), partition.committable(), strict=True
+            ):
                 if offset >= 0:
                     offsets[tp] = offset
         return offsets
@@ -202,7 +206,10 @@ class FuseOwner:
         )
 
     def _on_failure(self, place: Place, error: BaseException) -> None:
-        """A delivery failed. Fence again if we are still the owner; if not, the heartbeat will be refused and p is dropped."""
+        """A delivery failed.
+
+        Fence again if we are still the owner; if not, the heartbeat will be refused and p is dropped.
+        """
         log.warning("delivery for %s partition %d failed (%r); taking it over again", *place, error)
         self._restart(place, self._generation)
 
@@ -229,7 +236,9 @@ class FuseOwner:
         try:
             await asyncio.wait_for(self._producer.flush(), limit)
         except TimeoutError:
-            log.warning("not all fused records were acknowledged within %g s; their inputs will be read again", limit)
+            log.warning(
+                "not all fused records were acknowledged within %g s; their inputs will be read again", limit
+            )
 
     @property
     def _consumer(self) -> ChunkConsumer:

@@ -1,6 +1,8 @@
-"""What owns partition p of one ensemble in the fuse app: chunk in, fused batches out, offsets released by acknowledgement.
+"""What owns partition p of one ensemble in the fuse app: chunk in, fused batches out, offsets released by
+acknowledgement.
 
-Everything between the closed check and the hand-over to the producer runs without an await, so a rebalance can never come between.
+Everything between the closed check and the hand-over to the producer runs without an await, so a rebalance
+can never come between.
 """
 
 from __future__ import annotations
@@ -26,7 +28,14 @@ from stream_ensemble.kafka.chunks import Chunk, EndEvidence
 from stream_ensemble.kafka.decode import PredictionReader, Read, ReadRequests, Refused, RequestReader
 from stream_ensemble.kafka.encode import FusedFormat
 from stream_ensemble.kafka.fenced_producer import FencedProducer
-from stream_ensemble.messages import HEADER_DEAD_LETTER, HEADER_FORWARDED, HEADER_SOURCE, DeadLetter, Forwarded
+from stream_ensemble.messages import (
+    HEADER_DEAD_LETTER,
+    HEADER_FORWARDED,
+    HEADER_SOURCE,
+    HEADER_TRACE,
+    DeadLetter,
+    Forwarded,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +53,8 @@ class FuserPartition:
     """State and effects of one owned partition.
 
     Args:
-        on_failure: called once with the first delivery error; the owner then fences again or drops the partition.
+        on_failure: called once with the first delivery error; the owner then fences again or drops the
+        partition.
     """
 
     def __init__(
@@ -123,7 +133,9 @@ class FuserPartition:
             self.join.progress.read(topic, -1, offset)
 
     def committable(self) -> list[int]:
-        """By input topic, the offset that may be committed: everything before it has led to something acknowledged."""
+        """By input topic, the offset that may be committed: everything before it has led to something
+        acknowledged.
+        """
         offsets = []
         for topic, progress in enumerate(self.join.progress.topics):
             lowest = [progress.next_offset]
@@ -140,13 +152,17 @@ class FuserPartition:
             return
         keys, values, order = self._fusion.encode(self.join.slots, decided, self._form)
         slots = decided.slots[order]
+        headers: list[list[tuple[str, bytes]]] = [[]] * len(keys)
+        if self.join.slots.trace_of:
+            traces = map(self.join.slots.trace_of.get, slots.tolist())
+            headers = [[] if trace is None else [(HEADER_TRACE, trace)] for trace in traces]
         batch = self._producer.new_batch()
         begin = 0
-        for place, (key, value) in enumerate(zip(keys, values, strict=True)):
-            if batch.append(timestamp=None, key=key, value=value) is None:
+        for place, (key, value, carried) in enumerate(zip(keys, values, headers, strict=True)):
+            if batch.append(timestamp=None, key=key, value=value, headers=carried) is None:
                 self._send_fused(batch, slots[begin:place])
                 batch, begin = self._producer.new_batch(), place
-                batch.append(timestamp=None, key=key, value=value)
+                batch.append(timestamp=None, key=key, value=value, headers=carried)
         self._send_fused(batch, slots[begin:])
 
     def _send_fused(self, batch: Any, slots: NDArray[np.int64]) -> None:
@@ -180,10 +196,19 @@ class FuserPartition:
             if verdicts[place] == Verdict.LATE:
                 if not is_request:
                     source = self._origin(name, offset, appended)
-                    self._aside(self.outlets.late, rows.topic, offset, record, rows.ids[place], (HEADER_SOURCE, source))
+                    self._aside(
+                        self.outlets.late,
+                        rows.topic,
+                        offset,
+                        record,
+                        rows.ids[place],
+                        (HEADER_SOURCE, source),
+                    )
                 continue
             if place in rows.forwarded:
-                error = RecordError("misrouted", "it was forwarded once and still is not in its canonical partition")
+                error = RecordError(
+                    "misrouted", "it was forwarded once and still is not in its canonical partition"
+                )
                 self._dead_letter(rows.topic, [Refused(record, offset, appended, error)])
                 if not is_request:
                     self.join.ledger.forwarded -= 1
@@ -211,7 +236,14 @@ class FuserPartition:
                 offset=item.offset,
                 appended=item.appended,
             )
-            self._aside(self.outlets.dead_letter, topic, item.offset, item.record, item.record.key, (HEADER_DEAD_LETTER, header))
+            self._aside(
+                self.outlets.dead_letter,
+                topic,
+                item.offset,
+                item.record,
+                item.record.key,
+                (HEADER_DEAD_LETTER, header),
+            )
 
     def _aside(
         self,
@@ -243,4 +275,3 @@ class FuserPartition:
 
 def _too_large(future: asyncio.Future[Any]) -> bool:
     return not future.cancelled() and isinstance(future.exception(), MessageSizeTooLargeError)
-

@@ -1,7 +1,7 @@
 """Taking partition p over: fence it, read back what already ended, and only then start reading.
 
-The order matters (fence, committed offsets, end of fused p, its tail): after the fence nothing older can be written, so the tail
-read afterwards is all there is.
+The order matters (fence, committed offsets, end of fused p, its tail): after the fence nothing older can be
+written, so the tail read afterwards is all there is.
 """
 
 from __future__ import annotations
@@ -79,7 +79,9 @@ async def _positions(
     fused: TopicPartition,
     span: tuple[int, int],
 ) -> list[int]:
-    """Where to start each input: its commit, or, without one, no earlier than fused p itself plus the lateness horizon."""
+    """Where to start each input: its commit, or, without one, no earlier than fused p itself plus the
+    lateness horizon.
+    """
     earliest: int | None = None
     if any(committed[tp] is None for tp in inputs):
         earliest = await reader.first_time(fused, *span)
@@ -108,9 +110,12 @@ async def _read_back(
     fused: TopicPartition,
     span: tuple[int, int],
 ) -> int:
-    """Fill the index with the ids that ended within two lateness horizons of the oldest record still to be read."""
+    """Fill the index with the ids that ended within two lateness horizons of the oldest record still to be
+    read.
+    """
     replay_from = await oldest_time(
-        reader, [(TopicPartition(tp.topic, tp.partition), at) for tp, at in zip(inputs, positions, strict=True)]
+        reader,
+        [(TopicPartition(tp.topic, tp.partition), at) for tp, at in zip(inputs, positions, strict=True)],
     )
     newest = replay_from if replay_from is not None else await reader.last_time(fused)
     if newest is None:
@@ -132,7 +137,9 @@ async def _read_back(
 def _note_sources(
     join: PartitionJoin, columns: Columns, replay_from: int, topics: dict[str, int], positions: list[int]
 ) -> None:
-    """Remember which predictions at or after our positions were used before: reading them again is a replay, not lateness."""
+    """Remember which predictions at or after our positions were used before: reading them again is a replay,
+    not lateness.
+    """
     for record, appended in zip(columns.records, columns.appended.tolist(), strict=True):
         if appended < replay_from:
             continue

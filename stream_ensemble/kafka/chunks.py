@@ -62,7 +62,8 @@ class Columns(NamedTuple):
 
 
 class EndEvidence(NamedTuple):
-    """A fetch sent at monotonic ``asked_at`` (s) from ``offset`` was answered: that is the last stable end."""
+    """A fetch sent at monotonic ``asked_at`` (s) from ``offset`` was answered: that is the last stable
+    end."""
 
     asked_at: float
     offset: int

@@ -1,4 +1,6 @@
-"""From Kafka records to the join's columns; what cannot be read is refused with a reason a person understands."""
+"""From Kafka records to the join's columns; what cannot be read is refused with a reason a person
+understands.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from stream_ensemble.core.join.records import NO_TIME, Answer, Predictions, Requests
 from stream_ensemble.errors import RecordError
 from stream_ensemble.kafka.chunks import Columns
-from stream_ensemble.messages import HEADER_FORWARDED, Forwarded, Prediction, Request
+from stream_ensemble.messages import HEADER_FORWARDED, HEADER_TRACE, Forwarded, Prediction, Request
 
 _SHOWN = 120
 _decode_prediction: Final = msgspec.json.Decoder(Prediction).decode
@@ -62,7 +64,9 @@ class PredictionReader:
         sum_tolerance: how far a distribution may be from summing to 1.
     """
 
-    def __init__(self, members: Sequence[str], topic_of: Sequence[int], values: int, sum_tolerance: float) -> None:
+    def __init__(
+        self, members: Sequence[str], topic_of: Sequence[int], values: int, sum_tolerance: float
+    ) -> None:
         self._index = {name: k for k, name in enumerate(members)}
         self._topic_of = list(topic_of)
         self._values = values
@@ -86,13 +90,17 @@ class PredictionReader:
                 segments = {}
                 if any(map(attrgetter("segment"), messages)):
                     segments = {i: m.segment for i, m in enumerate(messages) if m.segment is not None}
-                rows = Predictions(topic, member, keys, outputs, None, at, columns.appended, columns.offsets, None, segments)
+                rows = Predictions(
+                    topic, member, keys, outputs, None, at, columns.appended, columns.offsets, None, segments
+                )
                 return [Read(rows, records)], []
         except (msgspec.DecodeError, TypeError, ValueError, UnicodeError):
             pass
         return self._read_one_by_one(topic, columns)
 
-    def _plain(self, topic: int, messages: list[Prediction], keys: list[bytes | None], records: list[Any]) -> bool:
+    def _plain(
+        self, topic: int, messages: list[Prediction], keys: list[bytes | None], records: list[Any]
+    ) -> bool:
         """Is every record of the one member of this topic, with an output, its id as key, and no headers?"""
         name = self._alone.get(topic)
         if name is None or set(map(attrgetter("member"), messages)) != {name}:
@@ -128,9 +136,13 @@ class PredictionReader:
             try:
                 request_id, message, forwarded = self._one(topic, record)
             except RecordError as error:
-                refused.append(Refused(record, int(columns.offsets[place]), int(columns.appended[place]), error))
+                refused.append(
+                    Refused(record, int(columns.offsets[place]), int(columns.appended[place]), error)
+                )
                 continue
-            by_member.setdefault(self._index[message.member], []).append((place, request_id, message, forwarded))
+            by_member.setdefault(self._index[message.member], []).append(
+                (place, request_id, message, forwarded)
+            )
         return [self._gather(topic, member, found, columns) for member, found in by_member.items()], refused
 
     def _one(self, topic: int, record: Any) -> tuple[bytes, Prediction, Forwarded | None]:
@@ -150,13 +162,17 @@ class PredictionReader:
 
     def _check_distribution(self, output: list[float]) -> None:
         if len(output) != self._values:
-            raise RecordError("wrong-length", f"output: {len(output)} numbers, expected {self._values}, one per class")
+            raise RecordError(
+                "wrong-length", f"output: {len(output)} numbers, expected {self._values}, one per class"
+            )
         for i, p in enumerate(output):
             if not 0.0 <= p < float("inf"):
                 raise RecordError("not-a-probability", f"output[{i}]: {p!r} is not between 0 and 1")
         total = float(np.sum(np.array(output)))
         if not abs(total - 1.0) <= self._tolerance:
-            raise RecordError("not-a-distribution", f"output: sums to {total:.6g}, expected 1 within {self._tolerance:g}")
+            raise RecordError(
+                "not-a-distribution", f"output: sums to {total:.6g}, expected 1 within {self._tolerance:g}"
+            )
 
     def _gather(
         self,
@@ -195,6 +211,7 @@ class PredictionReader:
             None,
             segments,
             frozenset(forwarded),
+            _traces([columns.records[place] for place in places.tolist()]),
         )
         return Read(rows, [columns.records[place] for place in places.tolist()])
 
@@ -216,7 +233,9 @@ class RequestReader:
                 self._mask(message)
                 good.append((place, request_id, message, forwarded_from(record)))
             except RecordError as error:
-                refused.append(Refused(record, int(columns.offsets[place]), int(columns.appended[place]), error))
+                refused.append(
+                    Refused(record, int(columns.offsets[place]), int(columns.appended[place]), error)
+                )
         if not good:
             return None, refused
         places = np.array([place for place, *_ in good])
@@ -231,6 +250,7 @@ class RequestReader:
             np.array([m.deadline_ms or 0 for _, _, m, _ in good], np.int64),
             {row: m.segment for row, (_, _, m, _) in enumerate(good) if m.segment is not None},
             frozenset(row for row, (*_, moved) in enumerate(good) if moved is not None),
+            _traces([columns.records[place] for place in places.tolist()]),
         )
         return ReadRequests(rows, [columns.records[place] for place in places.tolist()]), refused
 
@@ -298,6 +318,15 @@ def forwarded_from(record: Any) -> Forwarded | None:
             except msgspec.DecodeError as error:
                 raise RecordError("wrong-header", f"header {HEADER_FORWARDED}: {error}") from None
     return None
+
+
+def _traces(records: Sequence[Any]) -> dict[int, bytes]:
+    return {
+        row: value
+        for row, record in enumerate(records)
+        for name, value in record.headers
+        if name == HEADER_TRACE and value
+    }
 
 
 def _short(text: str | bytes) -> str:

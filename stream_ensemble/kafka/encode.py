@@ -1,7 +1,7 @@
 """From ended requests to fused records.
 
-Two paths with equal bytes (a property test says so): ``plain`` builds a :class:`messages.Fused` per record; ``fast`` fills one byte
-template per group of like records, with all numbers of the group written by one call.
+Two paths with equal bytes (a property test says so): ``plain`` builds a :class:`messages.Fused` per record;
+``fast`` fills one byte template per group of like records, with all numbers of the group written by one call.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import orjson
 from numpy.typing import NDArray
 
 from stream_ensemble.core.join.records import Cause, Status
-from stream_ensemble.messages import Credit, Fused, WeightsVersion
+from stream_ensemble.messages import Asleep, Credit, Fused, WeightsVersion
 
 _STATUS = {status: status.name.lower() for status in Status}
 _CAUSE = {cause: None if cause == Cause.NONE else cause.name.lower() for cause in Cause}
@@ -39,8 +39,8 @@ class FusedFormat:
 class FusedRows:
     """R ended requests fused with the same credit, in the same segment.
 
-    Shapes: outputs R x V (meaningless where expired); components R x K x V; offsets, rows, weights R x K; the others R. Masks are bit
-    masks of members.
+    Shapes: outputs R x V (meaningless where expired); components R x K x V; offsets, rows, weights R x K;
+    the others R. Masks are bit masks of members.
     """
 
     ids: list[bytes]
@@ -85,7 +85,9 @@ def _record(rows: FusedRows, form: FusedFormat, r: int) -> Fused:
         output=output,
         label=form.classes[int(rows.outputs[r].argmax())] if answered else None,
         components={form.members[k]: rows.components[r, k].tolist() for k in awake},
-        sources={form.members[k]: (form.topics[k], form.partition, int(rows.offsets[r, k]), 0) for k in awake},
+        sources={
+            form.members[k]: (form.topics[k], form.partition, int(rows.offsets[r, k]), 0) for k in awake
+        },
         asleep=_asleep(rows, form, r) or None,
         weights={form.members[k]: float(rows.weights[r, k]) for k in awake} if pooled else None,
         weights_version=rows.version,
@@ -100,19 +102,23 @@ def _members(mask: np.uint64, form: FusedFormat) -> list[int]:
     return [k for k in range(len(form.members)) if bits >> k & 1]
 
 
-def _asleep(rows: FusedRows, form: FusedFormat, r: int) -> dict[str, str]:
+def _asleep(rows: FusedRows, form: FusedFormat, r: int) -> dict[str, Asleep]:
     awake, answered, abstained = int(rows.awake[r]), int(rows.answered[r]), int(rows.abstained[r])
-    asleep = {}
+    asleep: dict[str, Asleep] = {}
     for k in _members(rows.expected[r], form):
         bit = 1 << k
         if awake & bit:
             continue
-        asleep[form.members[k]] = "missing" if not answered & bit else "abstain" if abstained & bit else "error"
+        asleep[form.members[k]] = (
+            "missing" if not answered & bit else "abstain" if abstained & bit else "error"
+        )
     return asleep
 
 
 def fast(rows: FusedRows, form: FusedFormat) -> list[bytes]:
-    """The same bytes as :func:`plain`, group by group of records with the same status and the same members awake."""
+    """The same bytes as :func:`plain`, group by group of records with the same status and the same members
+    awake.
+    """
     n = len(rows)
     alike = np.stack(
         (
@@ -159,7 +165,8 @@ def _group(rows: FusedRows, form: FusedFormat, places: NDArray[np.intp]) -> list
     parts.append(b',"components":{' + b",".join(_constant(form.members[k]) + b":%b" for k in awake) + b"}")
     columns += [_arrays(rows.components[places, k]) for k in awake]
     sources = [
-        _constant(form.members[k]) + b":[" + _constant(form.topics[k]) + b",%d,%%d,0]" % form.partition for k in awake
+        _constant(form.members[k]) + b":[" + _constant(form.topics[k]) + b",%d,%%d,0]" % form.partition
+        for k in awake
     ]
     parts.append(b',"sources":{' + b",".join(sources) + b"}")
     columns += [rows.offsets[places, k].tolist() for k in awake]
@@ -187,7 +194,9 @@ def _weights(
     names = [_constant(form.members[k]) for k in awake]
     if (weights == weights[:1]).all():
         numbers = [_constant(value) for value in weights[0].tolist()]
-        return b',"weights":{' + b",".join(b"%b:%b" % pair for pair in zip(names, numbers, strict=True)) + b"}", []
+        return b',"weights":{' + b",".join(
+            b"%b:%b" % pair for pair in zip(names, numbers, strict=True)
+        ) + b"}", []
     columns = [orjson.dumps(weights[:, i].tolist())[1:-1].split(b",") for i in range(len(awake))]
     return b',"weights":{' + b",".join(name + b":%b" for name in names) + b"}", columns
 

@@ -1,8 +1,9 @@
 """Fencing a partition: from here on the broker refuses every older owner's writes to it.
 
-InitProducerId, AddPartitionsToTxn, InitProducerId again: the second one aborts the empty transaction, which writes a control marker
-with the new epoch into each partition, and the leaders refuse older epochs from then on (measured: a single InitProducerId does
-not). Nothing of it is visible to readers, and batches cost nothing more than with plain idempotence.
+InitProducerId, AddPartitionsToTxn, InitProducerId again: the second one aborts the empty transaction, which
+writes a control marker with the new epoch into each partition, and the leaders refuse older epochs from
+then on (measured: a single InitProducerId does not). Nothing of it is visible to readers, and batches cost
+nothing more than with plain idempotence.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from aiokafka import errors as kafka_errors
@@ -37,7 +39,9 @@ _T = TypeVar("_T")
 
 
 class Fence(NamedTuple):
-    """The producer id and epoch that alone may write; ``first_epoch`` is what the first InitProducerId answered."""
+    """The producer id and epoch that alone may write; ``first_epoch`` is what the first InitProducerId
+    answered.
+    """
 
     producer_id: int
     epoch: int
@@ -84,8 +88,7 @@ async def fence(
     producer_id, epoch = await _retried(init, deadline, transactional_id)
     first_epoch = epoch
     while True:
-        bumped_id, bumped_epoch = producer_id, epoch
-        await _retried(lambda i=bumped_id, e=bumped_epoch: add(i, e), deadline, transactional_id)
+        await _retried(partial(add, producer_id, epoch), deadline, transactional_id)
         producer_id, epoch = await _retried(init, deadline, transactional_id)
         if epoch < EPOCH_LIMIT:
             return Fence(producer_id, epoch, first_epoch)
@@ -103,7 +106,8 @@ async def _retried(call: Callable[[], Awaitable[_T]], deadline: float, transacti
         except _PASSING as error:
             if time.monotonic() > deadline:
                 raise ServerUnavailableError(
-                    f"no transaction coordinator answers for {transactional_id}: {error!r}; check that the brokers are up and that "
+                    f"no transaction coordinator answers for {transactional_id}: {error!r}; "
+                    "check that the brokers are up and that "
                     "transaction.state.log.replication.factor is not above the number of brokers"
                 ) from error
             await asyncio.sleep(_BACKOFF_S)

@@ -1,6 +1,7 @@
 """One producer for all partitions a worker owns, each written under a fence of its own.
 
-Leans on aiokafka 0.14's private sender and accumulator; ``tests/contract/test_private_api.py`` fails when they move.
+Leans on aiokafka 0.14's private sender and accumulator; ``tests/contract/test_private_api.py`` fails when
+they move.
 """
 
 from __future__ import annotations
@@ -18,18 +19,19 @@ from stream_ensemble.kafka.fence import Fence, fence
 _NO_TRANSACTION_TIMEOUT = 2**31 - 1
 
 
-class _FencedSequences(TransactionManager):  # type: ignore[misc]
+class _FencedSequences(TransactionManager):
     """aiokafka's idempotence state with a (producer id, epoch, sequence) per fenced partition.
 
-    aiokafka asks for the sequence number of a batch's partition first and for id and epoch right after, which is what ``_current``
-    relies on.
+    aiokafka asks for the sequence number of a batch's partition first and for id and epoch right after,
+    which is what ``_current`` relies on.
     """
 
     def __init__(self) -> None:
         super().__init__(None, _NO_TRANSACTION_TIMEOUT)
         self._fences: dict[TopicPartition, PidAndEpoch] = {}
         self._current = PidAndEpoch(-1, -1)
-        # aiokafka's sender waits for an id of its own before the first batch; every batch here has its partition's.
+        # aiokafka's sender waits for an id of its own before the first batch; every batch here has its
+        # partition's.
         self._pid_and_epoch = PidAndEpoch(0, 0)
 
     def assign(self, tp: TopicPartition, held: Fence) -> None:
@@ -59,10 +61,11 @@ class _FencedSequences(TransactionManager):  # type: ignore[misc]
 
 
 class FencedProducer:
-    """Publishes whole batches, in order, to partitions that were fenced first, and single records to any other.
+    """Publishes whole batches, in order, to partitions that were fenced first, and single records to any
+    other.
 
-    What goes to a partition without a fence (dead-letter, forwarded records) may repeat after a crash, so a second, plain producer
-    carries it: there a failed batch does not break the sequence of those behind it.
+    What goes to a partition without a fence (dead-letter, forwarded records) may repeat after a crash, so a
+    second, plain producer carries it: there a failed batch does not break the sequence of those behind it.
 
     Args:
         options: aiokafka client options (servers, security).
@@ -71,7 +74,12 @@ class FencedProducer:
     """
 
     def __init__(
-        self, options: dict[str, Any], *, max_batch_bytes: int, compression: str | None = None, max_request_bytes: int = 8 << 20
+        self,
+        options: dict[str, Any],
+        *,
+        max_batch_bytes: int,
+        compression: str | None = None,
+        max_request_bytes: int = 8 << 20,
     ) -> None:
         shared: dict[str, Any] = {
             **options,
@@ -119,7 +127,9 @@ class FencedProducer:
             self._sequences.revoke(tp)
 
     def new_batch(self) -> Any:
-        """An empty batch builder; ``append(timestamp=, key=, value=, headers=)`` answers None when it is full."""
+        """An empty batch builder; ``append(timestamp=, key=, value=, headers=)`` answers None when it is
+        full.
+        """
         return self._producer.create_batch()
 
     def enqueue(self, batch: Any, tp: TopicPartition) -> asyncio.Future[Any]:
@@ -149,7 +159,11 @@ class FencedProducer:
 
     async def flush(self, partitions: Sequence[TopicPartition] | None = None) -> None:
         """Wait until everything handed over for ``partitions`` (or for all) is acknowledged or has failed."""
-        wanted = self._unacknowledged if partitions is None else {tp: self._unacknowledged.get(tp, set()) for tp in partitions}
+        wanted = (
+            self._unacknowledged
+            if partitions is None
+            else {tp: self._unacknowledged.get(tp, set()) for tp in partitions}
+        )
         waiting = [future for futures in wanted.values() for future in futures]
         if waiting:
             await asyncio.wait(waiting)

@@ -19,7 +19,9 @@ from stream_ensemble.kafka.chunks import Chunk, EndEvidence
 
 
 class _ObservedClient:
-    """aiokafka's client with an eye on fetches: when each was sent, and what it says of the end of a partition."""
+    """aiokafka's client with an eye on fetches: when each was sent, and what it says of the end of a
+    partition.
+    """
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -58,7 +60,10 @@ class _ObservedClient:
 
 
 class ChunkFetcher(Fetcher):
-    """A Fetcher whose :meth:`fetched_records` answers ``{tp: [Chunk]}``. Made from a running one by :func:`adopt`."""
+    """A Fetcher whose :meth:`fetched_records` answers ``{tp: [Chunk]}``.
+
+    Made from a running one by :func:`adopt`.
+    """
 
     _client: Any
 
@@ -122,7 +127,10 @@ class ChunkFetcher(Fetcher):
 
 
 def _take(tp: TopicPartition, result: FetchResult) -> Chunk | None:
-    """All whole batches of a fetch result; moves the position past them. None when the result is no longer wanted."""
+    """All whole batches of a fetch result; moves the position past them.
+
+    None when the result is no longer wanted.
+    """
     if not result.check_assignment(tp) or not result.has_more():
         return None
     partition_records = result._partition_records
@@ -135,7 +143,9 @@ def _take(tp: TopicPartition, result: FetchResult) -> Chunk | None:
 
 
 def _batches(tp: TopicPartition, source: PartitionRecords) -> list[Any]:
-    """The data batches of a fetch; as aiokafka's ``PartitionRecords._unpack_records`` but not record by record."""
+    """The data batches of a fetch; as aiokafka's ``PartitionRecords._unpack_records`` but not record by
+    record.
+    """
     found = []
     records = source._records
     while records.has_next():
@@ -157,7 +167,9 @@ def _batches(tp: TopicPartition, source: PartitionRecords) -> list[Any]:
 
 
 def adopt(consumer: AIOKafkaConsumer) -> ChunkFetcher:
-    """Turn a started consumer's fetcher into a :class:`ChunkFetcher`; its running task goes on with the new methods."""
+    """Turn a started consumer's fetcher into a :class:`ChunkFetcher`; its running task goes on with the new
+    methods.
+    """
     fetcher = consumer._fetcher
     fetcher._client = _ObservedClient(fetcher._client)
     fetcher.__class__ = ChunkFetcher

@@ -24,7 +24,9 @@ class LogReader:
         timeout_s: how long one read may go without any progress.
     """
 
-    def __init__(self, options: dict[str, Any], *, committed_only: bool = False, timeout_s: float = 30.0) -> None:
+    def __init__(
+        self, options: dict[str, Any], *, committed_only: bool = False, timeout_s: float = 30.0
+    ) -> None:
         self._timeout_s = timeout_s
         self._consumer = AIOKafkaConsumer(
             **options,
@@ -75,7 +77,8 @@ class LogReader:
                     yield columns
             if time.monotonic() > deadline:
                 raise ServerUnavailableError(
-                    f"{tp.topic} partition {tp.partition} could not be read up to offset {end} within {self._timeout_s:g} s; "
+                    f"{tp.topic} partition {tp.partition} could not be read up to offset {end} "
+                    f"within {self._timeout_s:g} s; "
                     "check that its leader is up"
                 )
 
@@ -111,7 +114,8 @@ def _before(columns: Columns, end: int) -> Columns:
 
 
 async def oldest_time(reader: LogReader, positions: Sequence[tuple[TopicPartition, int]]) -> int | None:
-    """The least append time among the first records from these positions on; None when all are at their ends."""
+    """The least append time among the first records from these positions on; None when all are at their
+    ends."""
     times = []
     for tp, offset in positions:
         begin, end = await reader.begin_and_end(tp)

@@ -1,8 +1,9 @@
 """A Faust transport that delivers whole chunks and leaves offsets to the partitions' owner.
 
-Stock Faust makes four tasks a record; this hands an agent one Event per (topic partition, Chunk). Committing, acknowledging and
-what happens on a rebalance is the owner's business (:class:`PartitionOwner`), because an offset may be released only when what it
-led to is acknowledged. Leans on faust-streaming 0.15.3's private driver; ``tests/contract/test_private_api.py`` fails when it moves.
+Stock Faust makes four tasks a record; this hands an agent one Event per (topic partition, Chunk).
+Committing, acknowledging and what happens on a rebalance is the owner's business (:class:`PartitionOwner`),
+because an offset may be released only when what it led to is acknowledged. Leans on faust-streaming
+0.15.3's private driver; ``tests/contract/test_private_api.py`` fails when it moves.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ class PartitionOwner(Protocol):
         """Offsets that may be committed now, by topic partition."""
 
     def assigned(self, partitions: frozenset[TP], generation: int) -> None:
-        """These partitions are ours in ``generation``; they stay paused until the owner resumes them. Must not block."""
+        """These partitions are ours in ``generation``; they stay paused until the owner resumes them.
+
+        Must not block.
+        """
 
     async def revoked(self, partitions: frozenset[TP]) -> None:
         """Close these partitions and finish what they hold; the offsets are committed right after."""
@@ -39,7 +43,7 @@ class PartitionOwner(Protocol):
         """The worker stops: finish what is held; the offsets are committed right after."""
 
 
-class _Listener(driver.ConsumerRebalanceListener):  # type: ignore[misc]
+class _Listener(driver.ConsumerRebalanceListener):
     async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
         # Paused before the first fetch goes out: the owner fences and reads back before anything is read.
         consumer = self._thread._ensure_consumer()
@@ -47,7 +51,7 @@ class _Listener(driver.ConsumerRebalanceListener):  # type: ignore[misc]
         await super().on_partitions_assigned(assigned)
 
 
-class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+class _ConsumerThread(driver.AIOKafkaConsumerThread):
     fetcher: ChunkFetcher
 
     def _create_worker_consumer(self, transport: Any) -> Any:
@@ -61,7 +65,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         self.fetcher = adopt(self._consumer)
 
 
-class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
+class ChunkConsumer(driver.Consumer):
     """Delivers chunks; asks :class:`PartitionOwner` for offsets."""
 
     RebalanceListener = _Listener
@@ -148,7 +152,8 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
         return committed is None or offset > committed
 
     async def perform_seek(self) -> None:
-        """Faust would seek to the committed offsets here; the owner seeks each partition when it is prepared."""
+        """Faust would seek to the committed offsets here; the owner seeks each partition when it is
+        prepared."""
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Faust's livelock detector looks at acknowledgements per event, which there are none of."""
@@ -231,13 +236,13 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]
         return await self._thread.call_thread(call, *args)
 
 
-class ChunkTransport(driver.Transport):  # type: ignore[misc]
+class ChunkTransport(driver.Transport):
     """The transport to return from ``App._new_transport``."""
 
     Consumer = ChunkConsumer
 
 
-class ChunkApp(faust.App):  # type: ignore[misc]
+class ChunkApp(faust.App):
     """A Faust app over :class:`ChunkTransport`.
 
     Attributes:

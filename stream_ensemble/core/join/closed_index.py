@@ -1,6 +1,7 @@
 """Which requests have ended: 16 bytes an id, so that the dedup window may be long.
 
-An id is kept as two 64-bit values of Python's keyed hash of bytes (SipHash-1-3 with a key drawn per process), 128 bits in all:
+An id is kept as two 64-bit values of Python's keyed hash of bytes (SipHash-1-3 with a key drawn per process),
+128 bits in all:
 nobody can aim for a collision, and at 100 million ids a chance one has a probability of about 1e-23.
 """
 

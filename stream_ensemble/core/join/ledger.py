@@ -37,7 +37,9 @@ class Ledger:
 
     def prediction_difference(self) -> int:
         """Predictions seen minus predictions accounted for; 0 when the ledger balances."""
-        accounted = self.used + self.late + self.unneeded + self.duplicate + self.dead_lettered + self.forwarded
+        accounted = (
+            self.used + self.late + self.unneeded + self.duplicate + self.dead_lettered + self.forwarded
+        )
         return self.predictions - accounted - self.held
 
     def as_dict(self) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """How far each input topic of a partition has been read, and since when a member has been silent.
 
-All evidence that a prediction did not come is gathered here; nothing in it compares a worker's clock with a broker's.
+All evidence that a prediction did not come is gathered here; nothing in it compares a worker's clock with a
+broker's.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ SEVERAL = 3
 class TopicProgress:
     """One input topic at this partition.
 
-    ``log_time``: largest append time read (ms), or known to be passed. ``next_offset``: first offset not yet processed.
-    ``end_asked_at``: monotonic time (s) at which the newest fetch was sent that was answered with "you are at the end".
+    ``log_time``: largest append time read (ms), or known to be passed. ``next_offset``: first offset not
+    yet processed. ``end_asked_at``: monotonic time (s) at which the newest fetch was sent that was answered
+    with "you are at the end".
     """
 
     log_time: int = -1
@@ -42,7 +44,8 @@ class Progress:
         self.silent = np.zeros(len(topic_of), np.bool_)
 
     def read(self, topic: int, newest: int, next_offset: int) -> None:
-        """A chunk was processed: its newest append time (-1 when it held no record) and the offset after it."""
+        """A chunk was processed: its newest append time (-1 when it held no record) and the offset after
+        it."""
         state = self.topics[topic]
         state.log_time = max(state.log_time, newest)
         state.next_offset = max(state.next_offset, next_offset)
@@ -63,7 +66,8 @@ class Progress:
         self._missed[member] += times
 
     def at_end(self, topic: int, asked_at: float, offset: int) -> bool:
-        """A fetch sent at monotonic ``asked_at`` from ``offset`` was answered "at the end". Returns whether that is news.
+        """A fetch sent at monotonic ``asked_at`` from ``offset`` was answered "at the end". Returns whether
+        that is news.
 
         It proves something only when everything before ``offset`` has been processed.
         """
@@ -97,5 +101,7 @@ class Progress:
         return passed
 
     def oldest_log_time(self) -> int:
-        """The append time (ms) below which nothing more will be read from any topic; -1 when one has not been read."""
+        """The append time (ms) below which nothing more will be read from any topic; -1 when one has not been
+        read.
+        """
         return min(topic.log_time for topic in self.topics)

@@ -72,6 +72,8 @@ class Predictions:
     segments: dict[int, str] = field(default_factory=dict)
     #: Row numbers of records that were forwarded to this partition: never forwarded again.
     forwarded: frozenset[int] = frozenset()
+    #: Trace context by row, passed on as it is.
+    traces: dict[int, bytes] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -90,6 +92,7 @@ class Requests:
     deadline_ms: NDArray[np.int64]
     segments: dict[int, str] = field(default_factory=dict)
     forwarded: frozenset[int] = frozenset()
+    traces: dict[int, bytes] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

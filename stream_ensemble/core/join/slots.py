@@ -1,7 +1,8 @@
 """The open requests of one partition as a ring of array rows.
 
-Slot numbers only grow; slot s lives in row ``s & mask``. Requests open in slot order, so all that is decided and acknowledged
-at the front can be cut off at once, and a scan over the open ones is a scan over a contiguous range.
+Slot numbers only grow; slot s lives in row ``s & mask``. Requests open in slot order, so all that is
+decided and acknowledged at the front can be cut off at once, and a scan over the open ones is a scan over a
+contiguous range.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ class Slots:
     """Arrays per partition; K members, V numbers per output.
 
     Attributes (shapes by capacity N):
-        state N; outputs N x K x V; offsets N x (K+1) (column K: the requests record); answered, awake, expected N (bit masks
-        of members); at, first_appended, due_appended N (ms); due_monotonic N (s); ids N (bytes).
+        state N; outputs N x K x V; offsets N x (K+1) (column K: the requests record); answered, awake,
+        expected N (bit masks of members); at, first_appended, due_appended N (ms); due_monotonic N (s); ids
+        N (bytes).
     """
 
     def __init__(self, members: int, values: int) -> None:
@@ -31,7 +33,7 @@ class Slots:
         self.high = 0
         self.slot_of: defaultdict[bytes, int] = defaultdict(count().__next__)
         self.segment_of: dict[int, str] = {}
-        self.rows_of: dict[tuple[int, int], int] = {}
+        self.trace_of: dict[int, bytes] = {}
         self._allocate(_FIRST_CAPACITY)
 
     def _allocate(self, capacity: int) -> None:
@@ -59,7 +61,10 @@ class Slots:
         return self.mask + 1
 
     def slots_for(self, ids: list[bytes]) -> NDArray[np.int64]:
-        """Slot of every id; an unknown one gets the next number. Shape: N. Call :meth:`cover` before using the rows."""
+        """Slot of every id; an unknown one gets the next number.
+
+        Shape: N. Call :meth:`cover` before using the rows.
+        """
         return np.fromiter(map(self.slot_of.__getitem__, ids), np.int64, len(ids))
 
     def cover(self, high: int) -> None:
@@ -108,11 +113,9 @@ class Slots:
         pop = self.slot_of.pop
         for request_id in ids:
             pop(request_id, None)
-        for sparse in (self.segment_of,):
+        for sparse in (self.segment_of, self.trace_of):
             for slot in [slot for slot in sparse if slot < upto]:
                 del sparse[slot]
-        for place in [place for place in self.rows_of if place[0] < upto]:
-            del self.rows_of[place]
         self.state[rows] = FREE
         self.ids[rows] = None
         self.low = upto

@@ -1,6 +1,7 @@
 """The join of one partition: predictions and requests in, ended requests out.
 
-A functional core: no clock, no I/O. Time comes in as arguments; ``now`` is monotonic seconds of the process that reads,
+A functional core: no clock, no I/O. Time comes in as arguments; ``now`` is monotonic seconds of the process
+that reads,
 append times are the broker's milliseconds.
 """
 
@@ -69,7 +70,10 @@ class PartitionJoin:
     # --- records in -------------------------------------------------------------------------------
 
     def add_predictions(self, chunk: Predictions, now: float) -> tuple[NDArray[np.uint8], Decided]:
-        """Take N predictions of one member. Returns the verdict per row (shape N) and the requests that ended."""
+        """Take N predictions of one member.
+
+        Returns the verdict per row (shape N) and the requests that ended.
+        """
         n = len(chunk.ids)
         ledger, slots = self.ledger, self.slots
         ledger.predictions += n
@@ -91,13 +95,19 @@ class PartitionJoin:
             for place, segment in chunk.segments.items():
                 if usable[place]:
                     slots.segment_of.setdefault(int(numbers[place]), segment)
+        for place, trace in chunk.traces.items():
+            if usable[place]:
+                slots.trace_of.setdefault(int(numbers[place]), trace)
         answered_all = (slots.answered[use] & slots.expected[use]) == slots.expected[use]
         if not len(use) or not answered_all.any():
             return verdicts, nothing_decided()
         return verdicts, self._complete((numbers if whole else numbers[usable])[answered_all])
 
     def add_requests(self, chunk: Requests, now: float) -> tuple[NDArray[np.uint8], Decided]:
-        """Take N requests records. Returns the verdict per row (LATE: it came after the end) and the requests that ended."""
+        """Take N requests records.
+
+        Returns the verdict per row (LATE: it came after the end) and the requests that ended.
+        """
         slots = self.slots
         at = np.where(chunk.at == NO_TIME, chunk.appended, np.minimum(chunk.at, chunk.appended))
         verdicts = np.zeros(len(chunk.ids), np.uint8)
@@ -126,6 +136,8 @@ class PartitionJoin:
             slots.at[row] = min(int(chunk.at[place]), int(chunk.appended[place]))
         if place in chunk.segments:
             slots.segment_of[slot] = chunk.segments[place]
+        if place in chunk.traces:
+            slots.trace_of.setdefault(slot, chunk.traces[place])
         wait = int(chunk.deadline_ms[place])
         if wait:
             slots.due_appended[row] = slots.first_appended[row] + wait
@@ -136,7 +148,10 @@ class PartitionJoin:
     def _open(
         self, chunk: Predictions | Requests, at: NDArray[np.int64], verdicts: NDArray[np.uint8], now: float
     ) -> NDArray[np.int64]:
-        """Slot of every row, opening requests for ids not seen; what may not open gets its verdict. Shape: N."""
+        """Slot of every row, opening requests for ids not seen; what may not open gets its verdict.
+
+        Shape: N.
+        """
         slots = self.slots
         high = slots.high
         numbers = slots.slots_for(chunk.ids)
@@ -181,7 +196,9 @@ class PartitionJoin:
     ) -> None:
         """Void the slots of ids that may not open and give all their rows the verdict."""
         slots = self.slots
-        for place, verdict in zip(first[refused != Verdict.USED].tolist(), refused[refused != 0].tolist(), strict=True):
+        for place, verdict in zip(
+            first[refused != Verdict.USED].tolist(), refused[refused != 0].tolist(), strict=True
+        ):
             same = numbers == numbers[place]
             verdicts[same] = np.where(verdicts[same] == Verdict.USED, verdict, verdicts[same])
             slots.forget([chunk.ids[place]], numbers[place : place + 1])
@@ -227,16 +244,23 @@ class PartitionJoin:
         chunk: Predictions,
         verdicts: NDArray[np.uint8],
     ) -> NDArray[np.bool_]:
-        """Duplicates and predictions of ended requests get their verdict; returns what is left to use. Shape: N."""
+        """Duplicates and predictions of ended requests get their verdict; returns what is left to use.
+
+        Shape: N.
+        """
         slots = self.slots
         n = len(rows)
         order = np.arange(n)
         slots.seen_at[rows[::-1]] = order[::-1]
-        plain = (slots.state[rows] == OPEN) & (slots.answered[rows] & bit == 0) & (slots.seen_at[rows] == order)
+        plain = (
+            (slots.state[rows] == OPEN) & (slots.answered[rows] & bit == 0) & (slots.seen_at[rows] == order)
+        )
         if plain.all() and usable.all():
             return usable
         odd = usable & ~plain
-        again = odd & ((slots.answered[rows] & bit != 0) | ((slots.state[rows] == OPEN) & (slots.seen_at[rows] != order)))
+        again = odd & (
+            (slots.answered[rows] & bit != 0) | ((slots.state[rows] == OPEN) & (slots.seen_at[rows] != order))
+        )
         verdicts[again] = Verdict.DUPLICATE
         ended = odd & ~again
         verdicts[ended] = np.where(slots.early[rows[ended]], Verdict.UNNEEDED, Verdict.LATE)
@@ -245,7 +269,8 @@ class PartitionJoin:
         if used:
             replayed = np.fromiter((o in used for o in chunk.offsets.tolist()), np.bool_, n)
             verdicts[replayed & (verdicts == Verdict.LATE)] = Verdict.REPLAYED
-        return usable & plain
+        left: NDArray[np.bool_] = usable & plain
+        return left
 
     def _note_conflicts(self, again: NDArray[np.int64], rows: NDArray[np.int64], chunk: Predictions) -> None:
         if len(again):
@@ -310,7 +335,9 @@ class PartitionJoin:
         quiet = ~timed_out & enough & ((waiting & ~given & ~silent) == 0)
         parts = []
         if timed_out.any():
-            cause = np.where(waiting[timed_out] & unreadable != 0, Cause.UNREADABLE, Cause.DEADLINE).astype(np.uint8)
+            cause = np.where(waiting[timed_out] & unreadable != 0, Cause.UNREADABLE, Cause.DEADLINE).astype(
+                np.uint8
+            )
             self._note_missed(waiting[timed_out])
             parts.append(self._incomplete(live[timed_out], cause))
         if quiet.any():
@@ -318,7 +345,9 @@ class PartitionJoin:
         return joined(parts)
 
     def give_up_oldest(self, count: int) -> Decided:
-        """Decide the ``count`` oldest open requests now, cause "capacity": memory is bounded before answers are whole."""
+        """Decide the ``count`` oldest open requests now, cause "capacity": memory is bounded before answers
+        are whole.
+        """
         slots = self.slots
         live = slots.range()
         live = live[slots.state[slots.row(live)] == OPEN][:count]
@@ -331,12 +360,16 @@ class PartitionJoin:
         if progress.silent.any():
             return True
         return any(
-            topic.unreadable or topic.log_time >= self._next_appended or topic.end_asked_at >= self._next_monotonic
+            topic.unreadable
+            or topic.log_time >= self._next_appended
+            or topic.end_asked_at >= self._next_monotonic
             for topic in progress.topics
         )
 
     def _look_again(self, rows: NDArray[np.int64], progress: Progress) -> None:
-        """Raise the lower bounds to the least due that the evidence has not reached yet, per kind of evidence."""
+        """Raise the lower bounds to the least due that the evidence has not reached yet, per kind of
+        evidence.
+        """
         slots = self.slots
         reached = max(topic.log_time for topic in progress.topics)
         asked = max(topic.end_asked_at for topic in progress.topics)
@@ -418,7 +451,9 @@ class PartitionJoin:
         self._cut_at = (slots.high - slots.low) + slots.capacity // 4
 
     def held_from(self, topic: int) -> int | None:
-        """The lowest offset of input topic ``topic`` that an unreleased request still needs; None when none does."""
+        """The lowest offset of input topic ``topic`` that an unreleased request still needs; None when none
+        does.
+        """
         slots = self.slots
         live = slots.range()
         rows = slots.row(live)

@@ -69,6 +69,10 @@ class Changes:
         self._parked_more += _is_parked(verdict) - _is_parked(before)
         self.verdicts[request_id] = verdict
 
+    def rest_on(self, stored: Known) -> None:
+        """Rest on something else that knows the same: the store, once what was between has been written."""
+        self._stored = stored
+
     def refuse(self, dead: DeadLabel) -> None:
         """Send a label to dead-letter."""
         self.dead.append(dead)

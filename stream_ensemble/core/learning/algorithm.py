@@ -1,7 +1,8 @@
 """The interface of a learning algorithm: from contributions to weights, and from labels to contributions.
 
-Everything a label teaches is computed from what stood in its fused record (outputs and credit), never from today's state. So
-increments commute: order, delay, and the number of learners do not matter, and a correction takes the old increment back.
+Everything a label teaches is computed from what stood in its fused record (outputs and credit), never from
+today's state. So increments commute: order, delay, and the number of learners do not matter, and a
+correction takes the old increment back.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from stream_ensemble.core.learning.contribution import Contribution, Vector
 class Labelled:
     """R labelled requests that were fused with the same credit.
 
-    Shapes: outputs R x K x C (zeros where asleep), awake R x K, labels R (class numbers), scale R: the label's weight, negative
-    to take an earlier label back. ``clock`` is the n of the credit.
+    Shapes: outputs R x K x C (zeros where asleep), awake R x K, labels R (class numbers), scale R: the
+    label's weight, negative to take an earlier label back. ``clock`` is the n of the credit.
     """
 
     outputs: NDArray[np.float64]
@@ -32,10 +33,14 @@ class Labelled:
 
 
 class Algorithm(Protocol):
-    """Weights from contributions, contributions from labels. All methods are pure but :meth:`learn`, which adds in place."""
+    """Weights from contributions, contributions from labels.
+
+    All methods are pure but :meth:`learn`, which adds in place.
+    """
 
     name: str
-    #: Does the order of labels leave the result unchanged (to rounding)? If not, one learner per segment is allowed only.
+    #: Does the order of labels leave the result unchanged (to rounding)? If not, one learner per segment is
+    #: allowed only.
     order_free: bool
     members: tuple[str, ...]
 
@@ -44,13 +49,20 @@ class Algorithm(Protocol):
         ...
 
     def credit(self, whole: Contribution) -> Vector:
-        """What a request is fused with: a vector that does not depend on who is awake. Its layout is the algorithm's."""
+        """What a request is fused with: a vector that does not depend on who is awake.
+
+        Its layout is the algorithm's.
+        """
         ...
 
     def pool(self, credit: Vector, awake: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Weights over the awake members: R x K, not negative, sum 1 in each row (0 where nobody is awake)."""
+        """Weights over the awake members: R x K, not negative, sum 1 in each row (0 where nobody is
+        awake)."""
         ...
 
     def learn(self, part: Contribution, credit: Vector, labelled: Labelled) -> None:
-        """Add what these labels teach to ``part`` (with negative scale: take it back). Does not touch ``part.n``."""
+        """Add what these labels teach to ``part`` (with negative scale: take it back).
+
+        Does not touch ``part.n``.
+        """
         ...

@@ -1,7 +1,9 @@
-"""What one partition has learned for one (task, segment): additive sums and maxima, so that the whole is a sum over partitions.
+"""What one partition has learned for one (task, segment): additive sums and maxima, so that the whole is a
+sum over partitions.
 
-A state-based CRDT: contributions are never edited from outside, only replaced by a newer one of the same partition, and the weights are
-computed from their sum in order of the partitions. Which arrays there are, and what they mean, is the algorithm's.
+A state-based CRDT: contributions are never edited from outside, only replaced by a newer one of the same
+partition, and the weights are computed from their sum in order of the partitions. Which arrays there are,
+and what they mean, is the algorithm's.
 """
 
 from __future__ import annotations
@@ -29,8 +31,8 @@ class Contribution:
 
     Attributes:
         members: K names; the order of per-member arrays.
-        sums: additive arrays by name, length K (per member) or any other length (per arm). A missing name is zeros.
-        maxima: arrays that grow by maximum, by name. A missing name is zeros.
+        sums: additive arrays by name, length K (per member) or any other length (per arm). A missing name
+        is zeros. maxima: arrays that grow by maximum, by name. A missing name is zeros.
         n: labels learned.
         clock: the largest n a learned label was predicted at; discounted sums are as of this clock.
     """
@@ -52,11 +54,14 @@ class Contribution:
         )
 
 
-def merged(parts: Sequence[Contribution], members: tuple[str, ...], half_lives: Mapping[str, float | None]) -> Contribution:
+def merged(
+    parts: Sequence[Contribution], members: tuple[str, ...], half_lives: Mapping[str, float | None]
+) -> Contribution:
     """The sum of contributions, in the given order (of partitions), for ``members``.
 
-    Members are matched by name: an absent one is zero, a retired one is left out here and stays in its contribution. Discounted
-    arrays (``half_lives`` gives labels until half by array name; None or absent: not discounted) are brought to the common clock.
+    Members are matched by name: an absent one is zero, a retired one is left out here and stays in its
+    contribution. Discounted arrays (``half_lives`` gives labels until half by array name; None or absent:
+    not discounted) are brought to the common clock.
     """
     whole = Contribution(members)
     if not parts:
@@ -76,7 +81,8 @@ def merged(parts: Sequence[Contribution], members: tuple[str, ...], half_lives: 
 
 
 def realigned(part: Contribution, members: tuple[str, ...]) -> Contribution:
-    """The same contribution over more members: those of ``members`` first, then the others it already knows."""
+    """The same contribution over more members: those of ``members`` first, then the others it already
+    knows."""
     names = members + tuple(name for name in part.members if name not in members)
     if names == part.members:
         return part
@@ -138,7 +144,9 @@ def from_bytes(raw: bytes) -> Contribution:
     """
     checksum, body = raw[:_CHECKSUM_BYTES], raw[_CHECKSUM_BYTES:]
     if len(body) < 2 or hashlib.blake2b(body, digest_size=_CHECKSUM_BYTES).digest() != checksum:
-        raise StateError(f"contribution of {len(raw)} bytes: the checksum does not fit; it was cut or changed")
+        raise StateError(
+            f"contribution of {len(raw)} bytes: the checksum does not fit; it was cut or changed"
+        )
     if body[:1] != _FORMAT:
         raise StateError(f"contribution of version {body[0]}, expected {_FORMAT[0]}")
     try:
@@ -146,7 +154,11 @@ def from_bytes(raw: bytes) -> Contribution:
     except msgspec.DecodeError as error:
         raise StateError(f"contribution cannot be read: {error}") from None
     return Contribution(
-        written.members, _vectors(written.sums), _vectors(written.maxima), _count(written.n), _finite(written.clock)
+        written.members,
+        _vectors(written.sums),
+        _vectors(written.maxima),
+        _count(written.n),
+        _finite(written.clock),
     )
 
 

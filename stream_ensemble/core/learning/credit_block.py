@@ -14,7 +14,9 @@ from stream_ensemble.errors import StateError
 from stream_ensemble.messages import CreditBlock
 
 
-def encode(algorithm: str, generation: int, n: int, members: tuple[str, ...], values: Vector) -> tuple[str, CreditBlock]:
+def encode(
+    algorithm: str, generation: int, n: int, members: tuple[str, ...], values: Vector
+) -> tuple[str, CreditBlock]:
     """The block and its digest, 16 hex digits over all it says."""
     block = CreditBlock(
         algorithm=algorithm,

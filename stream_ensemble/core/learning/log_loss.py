@@ -11,11 +11,16 @@ _TINY = 1e-12
 
 
 def regrets(
-    outputs: NDArray[np.float64], weights: NDArray[np.float64], awake: NDArray[np.bool_], labels: NDArray[np.int64]
+    outputs: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    awake: NDArray[np.bool_],
+    labels: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """Linearised regret of every member: ``r_i = x_i / m - 1`` with x the probability of the true class and m the mixture's.
+    """Linearised regret of every member: ``r_i = x_i / m - 1`` with x the probability of the true class and
+    m the mixture's.
 
-    Shapes: outputs R x K x C, weights and awake R x K, labels R, result R x K. Zero where asleep, zero where m < 1e-12, at most 10,
+    Shapes: outputs R x K x C, weights and awake R x K, labels R, result R x K. Zero where asleep, zero where
+    m < 1e-12, at most 10,
     and exactly zero where a difference is within rounding.
     """
     truth = outputs[np.arange(len(labels)), :, labels]

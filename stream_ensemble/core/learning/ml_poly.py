@@ -1,11 +1,13 @@
 """ML-Poly: polynomially weighted averages with a learning rate per member and none to tune.
 
-``w_i ~ max(R_i, 0) / (V_i + B^2)`` with R the sum of regrets, V of their squares and B the largest, all linear in the labels (B a
-maximum), hence order-free. Regret: ``O(sqrt(T ln ln T))`` up to constants against the best fixed convex combination of a convex,
+``w_i ~ max(R_i, 0) / (V_i + B^2)`` with R the sum of regrets, V of their squares and B the largest, all
+linear in the labels (B a maximum), hence order-free. Regret: ``O(sqrt(T ln ln T))`` up to constants against
+the best fixed convex combination of a convex,
 Lipschitz loss. With a half-life the sums are discounted by the labels learned since.
 
 References:
-    Gaillard, Stoltz, van Erven (2014), A second-order bound with excess losses, COLT; the R package opera (Gaillard, Goude).
+    Gaillard, Stoltz, van Erven (2014), A second-order bound with excess losses, COLT; the R package opera
+    (Gaillard, Goude).
 """
 
 from __future__ import annotations
@@ -45,7 +47,9 @@ class MLPoly:
         return merged(parts, self.members, self._half_lives)
 
     def credit(self, whole: Contribution) -> Vector:
-        """``max(R, 0) / (V + B^2)`` per member, scaled to a maximum of 1; zeros when nobody has positive regret."""
+        """``max(R, 0) / (V + B^2)`` per member, scaled to a maximum of 1; zeros when nobody has positive
+        regret.
+        """
         k = len(whole.members)
         positive = np.maximum(whole.sums.get(_REGRET, np.zeros(k)), 0.0)
         largest = whole.maxima.get(_LARGEST, np.zeros(1))

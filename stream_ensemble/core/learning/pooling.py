@@ -11,8 +11,8 @@ from stream_ensemble.core.learning.contribution import Vector
 def over_awake(values: Vector, awake: NDArray[np.bool_], floor: float) -> NDArray[np.float64]:
     """Normalise over the awake; uniform where all of theirs are zero; then keep a share for everyone.
 
-    Shapes: values K (not negative), awake R x K, result R x K. ``w <- (1 - floor) w + floor / |awake|``, so that nobody is absorbed
-    at zero. Rows with nobody awake are zero.
+    Shapes: values K (not negative), awake R x K, result R x K. ``w <- (1 - floor) w + floor / |awake|``, so
+    that nobody is absorbed at zero. Rows with nobody awake are zero.
     """
     count = awake.sum(axis=1, keepdims=True)
     raw = np.where(awake, values, 0.0)
