@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
@@ -98,3 +100,21 @@ async def ends(settings: config.Settings, topic: str) -> dict[int, int]:
         return {tp.partition: offset for tp, offset in found.items()}
     finally:
         await consumer.stop()
+
+
+def fused_value(request_id: str, **more: Any) -> bytes:
+    """A fused record as a fuser would write it, with ``more`` over it."""
+    record = {
+        "version": 1,
+        "kind": "fused",
+        "request_id": request_id,
+        "status": "complete",
+        "at": 5,
+        "output": RIGHT,
+        "label": "cat",
+        "components": {"a": RIGHT},
+        "sources": {"a": ["t", 0, 1, 0]},
+        "weights_version": {"generation": 0, "n": 0, "digest": "d"},
+        "config": "c",
+    }
+    return json.dumps(record | more).encode()
