@@ -261,7 +261,7 @@ class Learning(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """How the weights follow the labels."""
 
     algorithm: Annotated[
-        Literal["bank", "ml_poly", "uniform", "fixed"],
+        Literal["ml_poly", "uniform", "fixed"],
         Meta(description="How weights are learned; uniform and fixed learn nothing."),
     ] = "ml_poly"
     half_life: Annotated[

@@ -102,7 +102,7 @@ def expected(kind: Kind) -> str:
         values = [f'"{value}"' for value in kind.values]
         return values[0] if len(values) == 1 else "one of " + ", ".join(values)
     if isinstance(kind, inspect.ListType):
-        return f"a list of {_length(kind)}(each {expected(kind.item_type)})"
+        return f"a list{_length(kind)}, each {expected(kind.item_type)}"
     if isinstance(kind, inspect.DictType):
         return f"a table of name = {expected(kind.value_type)}"
     if isinstance(kind, inspect.StructType):
@@ -121,8 +121,8 @@ def _bounds(kind: inspect.IntType | inspect.FloatType) -> str:
 
 def _length(kind: inspect.ListType) -> str:
     if kind.min_length and kind.max_length:
-        return f"{kind.min_length} to {kind.max_length} "
-    return f"at least {kind.min_length} " if kind.min_length else ""
+        return f" of {kind.min_length} to {kind.max_length}"
+    return f" of at least {kind.min_length}" if kind.min_length else ""
 
 
 def _characters(kind: Kind) -> str:
