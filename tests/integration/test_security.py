@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,7 +23,12 @@ from stream_ensemble.cli.main import main
 from stream_ensemble.config import Settings
 from stream_ensemble.embedded import EmbeddedKafka, EmbeddedRedis
 from stream_ensemble.kafka.security import client_options, confluent_options
+from stream_ensemble.settings.reference import PAGE
+from stream_ensemble.stores.contributions import Change, Key, Marker, Order, Stored
 from stream_ensemble.stores.redis_connection import connect, describe
+from stream_ensemble.stores.redis_contributions import RedisContributionStore
+from stream_ensemble.stores.redis_examination import examine
+from stream_ensemble.stores.redis_keys import RedisKeys
 
 USER, PASSWORD = "ensemble", 'pa"ss\\w@rd/%Zq1'
 REDIS_PASSWORD, ACL_PASSWORD = "redis-se@cret/Xy", "acl-sec:ret-Wv"
@@ -273,3 +280,36 @@ def test_an_acl_user_without_info_is_told_what_to_allow(
     code, said = command("check", "--connect", **narrow)
     assert code == 0
     assert "repair: ACL SETUSER narrow +ping +info" in said
+
+
+async def test_the_acl_of_the_settings_page_is_enough_for_the_workers(
+    settings: Settings, environ: dict[str, str], servers: Servers
+) -> None:
+    (line,) = re.findall(r"^(ACL SETUSER .*)$", PAGE.read_text(), flags=re.MULTILINE)
+    app = settings.app
+    words = line.replace("PASSWORD", ACL_PASSWORD).replace("APP", app).split()
+    admin = connect(settings.redis)
+    await admin.execute_command(*words)
+    as_worker = {"STREAM_ENSEMBLE__REDIS__USERNAME": app, "STREAM_ENSEMBLE__REDIS__PASSWORD": ACL_PASSWORD}
+    redis = settings_file.loads("", environ | as_worker | {"STREAM_ENSEMBLE__REDIS__PASSWORD_FILE": ""}).redis
+    keys = RedisKeys(app, "digits")
+    store = RedisContributionStore(redis, keys)
+    key, order = Key("class"), Order(0, 1, 1)
+    heard = store.changes()
+    first = asyncio.ensure_future(anext(heard))
+    async with asyncio.timeout(WAIT_S):
+        # Redis tells nobody that a subscriber has come.
+        while not dict(await admin.pubsub_numsub(keys.changed()))[keys.changed().encode()]:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await admin.script_flush()
+        assert await store.publish(3, [Change(key, order, b"value")]) == [True]
+        assert await store.mark(3, Marker(order, complete=True))
+        assert await first == 3
+    assert (await store.read([key])).fields == {key: {3: Stored(order, b"value")}}
+    await admin.hset(keys.weights(key), "3", b"damaged")
+    await store.remove_damaged(key, 3)
+    assert (await store.own(3, [key])).fields.get(key, {}) == {}
+    assert await examine(redis) == []
+    await heard.aclose()
+    await store.close()
+    await admin.aclose()
