@@ -93,7 +93,9 @@ async def create_topics(client: AIOKafkaAdminClient, topics: list[WantedTopic], 
 async def alter_topics(
     client: AIOKafkaAdminClient, changes: Mapping[str, Mapping[str, str]], actual: Mapping[str, ActualTopic]
 ) -> None:
-    """Set ``changes`` by topic, and keep what else is set for it: the request replaces the whole.
+    """Set ``changes`` by topic, and wait until they are in force.
+
+    What else is set for a topic is written along, because the request replaces the whole.
 
     Raises:
         TopologyError: the brokers refuse, with their reason.
@@ -106,6 +108,7 @@ async def alter_topics(
         for code, message, _, name in response.resources:
             if code:
                 raise TopologyError(f"topic {name} cannot be altered: {_reason(code, [message])}")
+    await _until_in_force(client, changes)
 
 
 async def _read_configs(
@@ -142,6 +145,22 @@ async def _until_ready(client: AIOKafkaAdminClient, names: set[str]) -> None:
             return
         await asyncio.sleep(_POLL_S)
     raise TopologyError(f"made, but still without leaders after {PATIENCE_S:g} s: {', '.join(sorted(names))}")
+
+
+async def _until_in_force(client: AIOKafkaAdminClient, changes: Mapping[str, Mapping[str, str]]) -> None:
+    # The controller answers before the brokers know.
+    left = set(changes)
+    for _ in range(round(PATIENCE_S / _POLL_S)):
+        configs = await _read_configs(client, ConfigResourceType.TOPIC, left)
+        left = {name for name in left if not _holds(configs[name], changes[name])}
+        if not left:
+            return
+        await asyncio.sleep(_POLL_S)
+    raise TopologyError(f"altered, but not in force after {PATIENCE_S:g} s: {', '.join(sorted(left))}")
+
+
+def _holds(configs: Mapping[str, tuple[str, int]], change: Mapping[str, str]) -> bool:
+    return all(configs[name][0] == value for name, value in change.items())
 
 
 def _has_leaders(partitions: list[dict[str, Any]]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -82,6 +83,10 @@ def set_config(admin: AdminClient, topic: str, name: str, value: str) -> None:
     entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
     admin.incremental_alter_configs([resource])[resource].result(TIMEOUT_S)
+    end = time.monotonic() + TIMEOUT_S
+    while configs(admin, topic)[name] != value:  # the controller answers before the broker knows
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def configs(admin: AdminClient, topic: str) -> dict[str, str]:
