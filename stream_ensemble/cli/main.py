@@ -34,9 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 well, 1 failed or found wrong, 2 wrong settings or usage."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     chosen = next((word for word in arguments if not word.startswith("-")), None)
-    module = _imported(chosen) if chosen in COMMANDS else None
-    args = _parser(chosen, module).parse_args(arguments)
     try:
+        module = _imported(chosen) if chosen in COMMANDS else None
+        args = _parser(chosen, module).parse_args(arguments)
         with _quiet("aiokafka"):
             code: int = args.run(args)
     except SettingsError as error:
@@ -45,13 +45,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(error, EXIT_FAILED)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        return EXIT_FAILED
     return code
 
 
 def _imported(command: str) -> ModuleType:
-    return importlib.import_module(COMMANDS[command][0])
+    try:
+        return importlib.import_module(COMMANDS[command][0])
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if missing.startswith("stream_ensemble"):
+            raise
+        raise StreamEnsembleError(
+            f"{command} needs the package {missing}: pip install 'stream-ensemble[demo]'"
+        ) from None
 
 
 def _parser(chosen: str | None, module: ModuleType | None) -> argparse.ArgumentParser:

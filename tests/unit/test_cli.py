@@ -126,3 +126,27 @@ def test_a_command_does_not_load_what_only_others_need() -> None:
         check=True,
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_package_that_is_missing_is_one_line_with_what_to_install(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (empty_folder / "needs_more.py").write_text("import a_package_that_is_not_there\n")
+    monkeypatch.syspath_prepend(empty_folder)
+    monkeypatch.setitem(COMMANDS, "demo", ("needs_more", "show the main job"))
+    assert main(["demo"]) == 1
+    assert capsys.readouterr().err == (
+        "stream-ensemble: demo needs the package a_package_that_is_not_there: "
+        "pip install 'stream-ensemble[demo]'\n"
+    )
+
+
+def test_an_interrupt_ends_a_command_quietly(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stream_ensemble.cli.init.run", interrupted)
+    assert main(["init"]) == 130
+    assert capsys.readouterr().err == ""
