@@ -28,7 +28,10 @@ Identifier = Annotated[
 ]
 ServerAddress = Annotated[
     str,
-    Meta(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^\s,:/@\[\]]+):[0-9]{1,5}\Z", extra={"expected": "host:port"}),
+    Meta(
+        pattern=r"^(\[[0-9A-Fa-f:.]+\]|([A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?):[0-9]{1,5}\Z",
+        extra={"expected": "host:port"},
+    ),
 ]
 ClassName = Annotated[str, Meta(min_length=1, max_length=256)]
 

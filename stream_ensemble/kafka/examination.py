@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-
 from aiokafka.admin import AIOKafkaAdminClient
 
 from stream_ensemble.config import Kafka, Settings
 from stream_ensemble.errors import ServerUnavailableError, TopologyError
 from stream_ensemble.findings import Finding
 from stream_ensemble.kafka.admin import admin_client, read_broker_configs, read_topics
+from stream_ensemble.kafka.broker_findings import broker_findings
 from stream_ensemble.kafka.topology import wanted_topics, with_room_for
 from stream_ensemble.kafka.topology_findings import topic_findings
 
@@ -54,18 +53,4 @@ async def _broker_findings(client: AIOKafkaAdminClient, kafka: Kafka) -> list[Fi
                 repair="allow the user DescribeConfigs on the cluster, to have the brokers' limits looked at",
             )
         ]
-    return [finding for broker, config in configs.items() for finding in _limits(broker, config, kafka)]
-
-
-def _limits(broker: str, config: Mapping[str, str], kafka: Kafka) -> Iterator[Finding]:
-    session_s = kafka.session_timeout_s
-    session_ms = session_s * 1000
-    least = int(config.get("group.min.session.timeout.ms", 0))
-    most = int(config.get("group.max.session.timeout.ms", session_ms))
-    if not least <= session_ms <= most:
-        yield Finding(
-            level="error",
-            subject=f"broker {broker}",
-            problem=f"takes sessions of {least} to {most} ms; kafka.session_timeout_s is {session_s}",
-            repair="set kafka.session_timeout_s within these bounds",
-        )
+    return broker_findings(configs, kafka)

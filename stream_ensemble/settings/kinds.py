@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, get_type_hints
 
 import msgspec
@@ -73,6 +74,7 @@ def example(kind: Kind) -> object:
     return None
 
 
+@cache
 def fields(table: type[msgspec.Struct]) -> dict[str, inspect.Field]:
     """The settings of a table, by name, in their order."""
     info = inspect.type_info(table)
@@ -80,6 +82,7 @@ def fields(table: type[msgspec.Struct]) -> dict[str, inspect.Field]:
     return {field.name: field for field in info.fields}
 
 
+@cache
 def hints(table: type[msgspec.Struct]) -> dict[str, Any]:
     """The types of a table's settings as ``msgspec.convert`` takes them."""
     return get_type_hints(table, include_extras=True)

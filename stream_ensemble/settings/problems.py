@@ -37,8 +37,13 @@ def toml_path(path: Path) -> str:
         if isinstance(key, int):
             text += f"[{key}]"
         else:
-            text += ("." if text else "") + (key if _BARE_KEY.match(key) else json.dumps(key))
+            text += ("." if text else "") + (key if _BARE_KEY.match(key) else quoted(key))
     return text
+
+
+def quoted(text: str) -> str:
+    """A TOML basic string, which is JSON's but for the delete character."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def shown(value: object) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +9,7 @@ import msgspec
 
 from stream_ensemble.config import Secret, Settings
 from stream_ensemble.settings import kinds
-from stream_ensemble.settings.problems import toml_path
+from stream_ensemble.settings.problems import quoted, toml_path
 
 
 def dump(settings: Settings, *, reveal_secrets: bool = False) -> str:
@@ -28,8 +27,7 @@ def value(item: object) -> str:
     if isinstance(item, bool):
         return "true" if item else "false"
     if isinstance(item, str):
-        # TOML's basic strings are JSON's, but for the delete character.
-        return json.dumps(item, ensure_ascii=False).replace("\x7f", "\\u007f")
+        return quoted(item)
     if isinstance(item, list):
         return f"[{', '.join(map(value, item))}]"
     if isinstance(item, dict):

@@ -71,6 +71,11 @@ def test_a_minimal_file_gets_the_defaults_of_config() -> None:
         ("half_life = inf", "[ensembles.digits.learning]", "half_life = inf: expected a finite number"),
         ("prior = [0.5, nan, 0.5]", "[ensembles.digits]", "digits.prior[1] = nan: expected a number >= 0"),
         ('log_level = "debug"', "[worker]", 'worker.log_level = "debug": expected one of "DEBUG", "ERROR"'),
+        (
+            'bootstrap_servers = ["a..b:1"]',
+            "[kafka]",
+            'kafka.bootstrap_servers[0] = "a..b:1": expected host:port',
+        ),
         ('bootstrap_servers = ["a"]', "[kafka]", 'kafka.bootstrap_servers[0] = "a": expected host:port'),
         (
             'bootstrap_servers = ["a:1", "b:0"]',
