@@ -1,6 +1,7 @@
 """The handwritten digits of scikit-learn, split once; the stream is made of held-out rows alone.
 
-Source: E. Alpaydin, C. Kaynak (1998), Optical Recognition of Handwritten Digits, UCI; 1,797 images of 8 x 8, inside scikit-learn.
+Source: E. Alpaydin, C. Kaynak (1998), Optical Recognition of Handwritten Digits, UCI; 1,797 images of 8 x 8,
+inside scikit-learn.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ def digits() -> Digits:
     images, labels = load_digits(return_X_y=True)
     order = np.random.default_rng(_SPLIT_SEED).permutation(len(labels))
     first, second = int(len(order) * _TRAIN), int(len(order) * (_TRAIN + _VALIDATION))
-    parts = [Part(images[rows], labels[rows].astype(np.int64), rows) for rows in np.split(order, [first, second])]
+    parts = [
+        Part(images[rows], labels[rows].astype(np.int64), rows) for rows in np.split(order, [first, second])
+    ]
     return Digits(*parts)
 
 

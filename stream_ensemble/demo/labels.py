@@ -1,6 +1,7 @@
 """The labelling system of the demo: ``python -m stream_ensemble.demo.labels``.
 
-Sees each answer, learns the truth some seconds later, and writes it to the feedback topic. Some truths never come.
+Sees each answer, learns the truth some seconds later, and writes it to the feedback topic. Some truths never
+come.
 """
 
 from __future__ import annotations
@@ -17,14 +18,24 @@ from numpy.typing import NDArray
 from stream_ensemble import FeedbackPublisher, FusedConsumer
 from stream_ensemble.demo.dataset import stream
 from stream_ensemble.demo.requests import plan_of
-from stream_ensemble.demo.scenario import LABEL_MEDIAN_S, LABEL_NEVER, LABEL_SIGMA, Plan, number_of, request_id
+from stream_ensemble.demo.scenario import (
+    LABEL_MEDIAN_S,
+    LABEL_NEVER,
+    LABEL_SIGMA,
+    Plan,
+    number_of,
+    request_id,
+)
 from stream_ensemble.settings_file import load
 
 _TICK_S = 0.02
 
 
 def delays(plan: Plan) -> NDArray[np.float64]:
-    """Seconds from answer to label for every request; infinity where the label never comes. Shape: requests."""
+    """Seconds from answer to label for every request; infinity where the label never comes.
+
+    Shape: requests.
+    """
     rng = np.random.default_rng([plan.seed, 41])
     wait = rng.lognormal(np.log(LABEL_MEDIAN_S), LABEL_SIGMA, plan.requests)
     wait[rng.random(plan.requests) < LABEL_NEVER] = np.inf
@@ -44,18 +55,16 @@ async def label(plan: Plan) -> None:
             if np.isfinite(wait[number]):
                 heapq.heappush(due, (time.monotonic() + wait[number], number))
 
-    async with FeedbackPublisher(settings, ensemble) as publisher:
-        async with FusedConsumer(settings, ensemble, from_beginning=True) as consumer:
-            watching = asyncio.create_task(watch(consumer))
-            while not watching.done():
-                ready = []
-                while due and due[0][0] <= time.monotonic():
-                    ready.append(heapq.heappop(due)[1])
-                await asyncio.gather(
-                    *(publisher.publish(request_id(plan.seed, n), int(truth[n])) for n in ready)
-                )
-                await asyncio.sleep(_TICK_S)
-            await watching
+    labels = FeedbackPublisher(settings, ensemble)
+    async with labels, FusedConsumer(settings, ensemble, from_beginning=True) as consumer:
+        watching = asyncio.create_task(watch(consumer))
+        while not watching.done():
+            ready = []
+            while due and due[0][0] <= time.monotonic():
+                ready.append(heapq.heappop(due)[1])
+            await asyncio.gather(*(labels.publish(request_id(plan.seed, n), int(truth[n])) for n in ready))
+            await asyncio.sleep(_TICK_S)
+        await watching
 
 
 def main() -> int:

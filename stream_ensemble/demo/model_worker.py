@@ -21,7 +21,7 @@ READY = "answers requests from"
 def main() -> int:
     parser = argparse.ArgumentParser(description="One model of the demo, as a worker of its own.")
     parser.add_argument("member", choices=MEMBERS)
-    parser.add_argument("--corrupt-from", type=int, help="from this request on the input of this model is corrupted")
+    parser.add_argument("--corrupt-from", type=int, help="corrupt its input from this request on")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("stream_ensemble").setLevel(logging.INFO)
@@ -31,7 +31,7 @@ def main() -> int:
         pixels = np.array([request.features["pixels"] for request in batch], np.float64)
         if options.corrupt_from is not None:
             late = np.array([number_of(request.request_id) >= options.corrupt_from for request in batch])
-            pixels[late] = corrupted(pixels[late])
+            pixels = np.where(late[:, None], corrupted(pixels), pixels)
         return model(pixels)
 
     settings = load()

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import ExtraTreesClassifier
@@ -78,6 +77,8 @@ def _kernel(images: NDArray[np.float64], labels: NDArray[np.int64]) -> Model:
 
 
 def _network(images: NDArray[np.float64], labels: NDArray[np.int64]) -> Model:
+    import torch  # takes seconds, and four of the five models do without
+
     torch.manual_seed(0)
     torch.set_num_threads(1)
     net = torch.nn.Sequential(
@@ -92,7 +93,7 @@ def _network(images: NDArray[np.float64], labels: NDArray[np.int64]) -> Model:
     optimizer = torch.optim.Adam(net.parameters(), lr=5e-3, weight_decay=1e-4)
     for _ in range(120):
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(net(x), y).backward()
+        torch.nn.functional.cross_entropy(net(x), y).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     net.eval()
 

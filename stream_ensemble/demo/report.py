@@ -1,8 +1,11 @@
-"""Figures of a demo run: the same scores for every member, the plain ways to combine them, and the fused answer."""
+"""Figures of a demo run: the same scores for every member, the plain ways to combine them, and the fused
+answer.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -17,7 +20,7 @@ Scores = dict[str, float]
 
 def scores(output: NDArray[np.float64], labels: NDArray[np.int64]) -> Scores:
     """Accuracy, log loss (nats) and macro F1 over the rows with an output. Shapes: N x C, N."""
-    there = ~np.isnan(output).any(axis=1)
+    there = _there(output)
     p, y = output[there], labels[there]
     if not len(y):
         return {"accuracy": float("nan"), "log_loss": float("nan"), "macro_f1": float("nan"), "answered": 0.0}
@@ -29,9 +32,14 @@ def scores(output: NDArray[np.float64], labels: NDArray[np.int64]) -> Scores:
     }
 
 
+def _there(output: NDArray[np.float64]) -> NDArray[np.bool_]:
+    there: NDArray[np.bool_] = np.logical_not(np.isnan(output).any(axis=-1))
+    return there
+
+
 def uniform(components: NDArray[np.float64]) -> NDArray[np.float64]:
     """The plain mean of the awake members. N x K x C to N x C; NaN where nobody is awake."""
-    awake = ~np.isnan(components).any(axis=2)
+    awake = _there(components)
     total = np.where(awake[:, :, None], components, 0.0).sum(axis=1)
     count = awake.sum(axis=1)[:, None]
     result: NDArray[np.float64] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
@@ -39,17 +47,20 @@ def uniform(components: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def vote(components: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Majority vote of the awake members as probabilities: (votes + 1/2) / (members + C/2), Krichevsky-Trofimov's
-    estimate, so that a lost vote has a finite log loss. Ties go to the class with the larger mean. N x K x C to N x C.
+    """Majority vote of the awake members as probabilities: (votes + 1/2) / (members + C/2), Krichevsky-
+    Trofimov's
+    estimate, so that a lost vote has a finite log loss. Ties go to the class with the larger mean. N x K x C
+    to N x C.
     """
-    awake = ~np.isnan(components).any(axis=2)
+    awake: NDArray[np.bool_] = _there(components)
     choice = np.where(awake[:, :, None], components, -1.0).argmax(axis=2)
     classes = components.shape[2]
     votes = (np.eye(classes)[choice] * awake[:, :, None]).sum(axis=1)
-    p = (votes + 0.5) / (awake.sum(axis=1)[:, None] + classes / 2)
+    members = awake.sum(axis=1, keepdims=True)
+    p = (votes + 0.5) / (members + classes / 2)
     tie_break = 1e-9 * np.nan_to_num(uniform(components))
     p = (p + tie_break) / (p + tie_break).sum(axis=1, keepdims=True)
-    result: NDArray[np.float64] = np.where(awake.any(axis=1)[:, None], p, np.nan)
+    result: NDArray[np.float64] = np.where(members > 0, p, np.nan)
     return result
 
 
@@ -70,6 +81,9 @@ def report(tally: Tally, labels: NDArray[np.int64], seconds: float) -> dict[str,
             "difference": n - distinct + duplicates,
         },
         "latency_ms": percentiles(tally.latency),
+        "latency_ms_by_status": {
+            status: percentiles(tally.latency[tally.status == status]) for status in tally.statuses
+        },
         "member_latency_ms": {m: percentiles(tally.member_latency[:, k]) for k, m in enumerate(MEMBERS)},
         "labels_learned": int(tally.learned.max(initial=0)),
         "degraded_records": tally.degraded,
@@ -80,7 +94,9 @@ def report(tally: Tally, labels: NDArray[np.int64], seconds: float) -> dict[str,
 
 
 def compared(tally: Tally, labels: NDArray[np.int64], chosen: NDArray[np.bool_]) -> dict[str, Any]:
-    """Members, uniform, vote and fused over the same requests; a member is scored on those it answered in time."""
+    """Members, uniform, vote and fused over the same requests; a member is scored on those it answered in
+    time.
+    """
     components, y = tally.components[chosen], labels[chosen]
     return {
         "members": {member: scores(components[:, k], y) for k, member in enumerate(MEMBERS)},
@@ -95,7 +111,10 @@ def percentiles(values: NDArray[np.float64]) -> Mapping[str, float]:
     there = values[~np.isnan(values)]
     if not len(there):
         return {"p50": float("nan"), "p99": float("nan")}
-    return {"p50": round(float(np.percentile(there, 50)), 1), "p99": round(float(np.percentile(there, 99)), 1)}
+    return {
+        "p50": round(float(np.percentile(there, 50)), 1),
+        "p99": round(float(np.percentile(there, 99)), 1),
+    }
 
 
 def problems(figures: Mapping[str, Any]) -> list[str]:
@@ -104,10 +123,10 @@ def problems(figures: Mapping[str, Any]) -> list[str]:
     if figures["ledger"]["difference"]:
         found.append(f"the ledger's difference is {figures['ledger']['difference']}, not 0")
     for name, part in (("over the whole run", figures), ("after the fault", figures["after_fault"])):
-        fused = part["fused"]["log_loss"]
-        best = min(part["members"].items(), key=lambda item: item[1]["log_loss"])
-        if not fused < best[1]["log_loss"]:
-            found.append(f"{name} the fused log loss {fused:.4f} is not below {best[0]}'s {best[1]['log_loss']:.4f}")
-        if not fused < part["uniform"]["log_loss"]:
-            found.append(f"{name} the fused log loss {fused:.4f} is not below the uniform mean's")
+        fused, plain = part["fused"]["log_loss"], part["uniform"]["log_loss"]
+        member, best = min(((m, s["log_loss"]) for m, s in part["members"].items()), key=itemgetter(1))
+        if not fused < best:
+            found.append(f"{name} the fused log loss {fused:.4f} is not below {member}'s {best:.4f}")
+        if not fused < plain:
+            found.append(f"{name} the fused log loss {fused:.4f} is not below the uniform mean's {plain:.4f}")
     return found

@@ -1,8 +1,12 @@
-"""What happens in the demo, fixed before any run; only the seed of the stream and of the delays can be chosen.
+"""What happens in the demo, fixed before any run; only the seed of the stream and of the delays can be
+chosen.
 
-Chosen once, by simulation without Kafka over seeds 0 to 4, so that models differ and none dominates: each member trains on its own
-part of the training rows, so that the errors of two members have little in common, and every request is shifted and noisy, so that
-nobody is nearly perfect. The faulty member is the one with the lowest log loss on the validation rows (a test trains all and looks).
+Chosen once, by simulation without Kafka over seeds 0 to 4, so that models differ and none dominates: each
+member trains on its own
+part of the training rows, so that the errors of two members have little in common, and every request is
+shifted and noisy, so that
+nobody is nearly perfect. The faulty member is the one with the lowest log loss on the validation rows (a test
+trains all and looks).
 """
 
 from __future__ import annotations

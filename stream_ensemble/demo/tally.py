@@ -17,8 +17,10 @@ class Tally:
     """Columns by request number; R requests, K members, C classes.
 
     Attributes:
-        fused R x C, components R x K x C, weights R x K (NaN where there is none); terminal R: terminal records seen;
-        learned R: labels behind the weights; latency R and member_latency R x K in ms (NaN where there is none).
+        fused R x C, components R x K x C, weights R x K (NaN where there is none); terminal R: terminal
+        records seen;
+        learned R: labels behind the weights; latency R and member_latency R x K in ms (NaN where there is
+        none).
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -32,6 +34,7 @@ class Tally:
         self.latency = np.full(n, np.nan)
         self.member_latency = np.full((n, _K), np.nan)
         self.at = np.full(n, np.nan)
+        self.status = np.full(n, "", object)
         self.statuses: Counter[str] = Counter()
         self.degraded = 0
 
@@ -46,6 +49,7 @@ class Tally:
         self.terminal[n] += 1
         if self.terminal[n] > 1:
             return
+        self.status[n] = record.status
         self.statuses[record.status] += 1
         self.degraded += record.degraded is not None
         self.at[n] = record.at
