@@ -12,8 +12,8 @@ from stream_ensemble.settings_file import load
 def predict(batch: list[Request]) -> np.ndarray:
     """N requests to N x C probabilities; here from one number each, your model goes in its place."""
     scores = np.array([[0.0, request.features["warmth"], -1.0] for request in batch])
-    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    powers = np.exp(scores)
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
         InvalidInputError,
         ModelWorker,
         PredictionPublisher,
-        PublishError,
+        RefusedError,
         Request,
         RequestPublisher,
     )
@@ -27,7 +27,7 @@ __all__ = [
     "InvalidInputError",
     "ModelWorker",
     "PredictionPublisher",
-    "PublishError",
+    "RefusedError",
     "Request",
     "RequestPublisher",
 ]

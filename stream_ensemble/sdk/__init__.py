@@ -1,7 +1,7 @@
 """What applications import: publish requests, predictions and labels, run a model, read the answers."""
 
 from stream_ensemble.sdk.answering import Request
-from stream_ensemble.sdk.errors import InvalidInputError, PublishError
+from stream_ensemble.sdk.errors import InvalidInputError, RefusedError
 from stream_ensemble.sdk.feedback import FeedbackPublisher
 from stream_ensemble.sdk.fused import FusedConsumer, FusedRecord
 from stream_ensemble.sdk.predictions import PredictionPublisher
@@ -15,7 +15,7 @@ __all__ = [
     "InvalidInputError",
     "ModelWorker",
     "PredictionPublisher",
-    "PublishError",
+    "RefusedError",
     "Request",
     "RequestPublisher",
 ]

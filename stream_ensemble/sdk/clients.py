@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.errors import ProducerClosed
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 
 from stream_ensemble import config
 from stream_ensemble.kafka.security import client_options
 
 log = logging.getLogger(__name__)
 
-_STOP_WITHIN_S = 5.0
+_STOP_WITHIN_S = 4.0
+_CUT_OFF_WITHIN_S = 0.5
 
 
 def open_producer(kafka: config.Kafka) -> AIOKafkaProducer:
@@ -30,22 +33,15 @@ def open_producer(kafka: config.Kafka) -> AIOKafkaProducer:
 
 async def close_producer(producer: AIOKafkaProducer) -> None:
     """Flushes and closes; what a broker that is away does not take in time is given up."""
-    stopping = asyncio.ensure_future(producer.stop())
-    if await asyncio.wait({stopping}, timeout=_STOP_WITHIN_S) == ({stopping}, set()):
-        stopping.result()
+    if await _ended(producer.flush()) and await _ended(producer.stop()):
         return
     log.warning("Kafka took nothing for %s s while closing; giving up what it has not taken", _STOP_WITHIN_S)
-    # aiokafka flushes for ever. Failing what waits ends the flush, and its own stop goes on; then the sender
-    # trips over the batches failed under its hands and would report that to a transaction there is none of.
-    sender = producer._sender
-    if sender.sender_task is not None:
-        sender.sender_task.remove_done_callback(sender._fail_all)
-    producer._message_accumulator.fail_all(ProducerClosed())
-    done, _ = await asyncio.wait({stopping}, timeout=_STOP_WITHIN_S)
-    if done:
-        stopping.exception()
-    else:
-        stopping.cancel()
+    # aiokafka's own stop waits until everything is delivered. The sender is cancelled while it waits for its
+    # requests, and then again, which cancels them too.
+    producer._closed = True
+    for _ in range(2):
+        producer._sender.sender_task.cancel()
+        await asyncio.wait({producer._sender.sender_task}, timeout=_CUT_OFF_WITHIN_S)
     await producer.client.close()
 
 
@@ -68,10 +64,26 @@ def open_consumer(kafka: config.Kafka, group: str | None) -> AIOKafkaConsumer:
 
 async def close_consumer(consumer: AIOKafkaConsumer) -> None:
     """Leaves the group and disconnects; commits nothing."""
-    stopping = asyncio.ensure_future(consumer.stop())
-    done, _ = await asyncio.wait({stopping}, timeout=_STOP_WITHIN_S)
-    if done:
-        stopping.result()
+    if await _ended(consumer.stop()):
         return
     log.warning("Kafka did not let go of a consumer for %s s; cutting it off", _STOP_WITHIN_S)
-    stopping.cancel()
+    # What its stop would have done after the request that does not end.
+    if isinstance(consumer._coordinator, GroupCoordinator):
+        await consumer._coordinator._stop_heartbeat_task()
+        await consumer._coordinator._stop_commit_offsets_refresh_task()
+    if consumer._fetcher is not None:
+        # It lets the cancellation of its requests through, which is not one of ours.
+        await asyncio.gather(consumer._fetcher.close(), return_exceptions=True)
+    await consumer._client.close()
+
+
+async def _ended(ending: Coroutine[Any, Any, None]) -> bool:
+    """Whether ``ending`` came to its end in time; else it is cancelled."""
+    task = asyncio.ensure_future(ending)
+    await asyncio.wait({task}, timeout=_STOP_WITHIN_S)
+    if task.done() and not task.cancelled():
+        task.result()
+        return True
+    task.cancel()
+    await asyncio.wait({task}, timeout=_CUT_OFF_WITHIN_S)
+    return False

@@ -75,7 +75,7 @@ class TopicReader:
         await require_topic(self._kafka, self.topic, self._ensemble.partitions)
         consumer = self._consumer = open_consumer(self._kafka, self.group)
         try:
-            async with answered_in_time(self._kafka, self.topic):
+            async with answered_in_time(self._kafka, self.topic, group_changes=self.group is not None):
                 await self._begin(consumer)
         except BaseException:
             await self.stop()
@@ -91,7 +91,7 @@ class TopicReader:
         """The next records, at most ``max_records``; none when nothing came for a moment.
 
         Raises:
-            ServerUnavailableError, PublishError: the group or the topic cannot be read.
+            ServerUnavailableError, RefusedError: the group or the topic cannot be read.
         """
         async with answered_in_time(self._kafka, self.topic):
             polled = await self._opened().getmany(timeout_ms=_POLL_MS, max_records=max_records)

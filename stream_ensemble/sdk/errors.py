@@ -16,8 +16,8 @@ class InvalidInputError(StreamEnsembleError, ValueError):
     """What was to be published is wrong; nothing of the call was sent. The message names the row."""
 
 
-class PublishError(StreamEnsembleError):
-    """The broker refused records. ``retriable``: publishing the same again may succeed.
+class RefusedError(StreamEnsembleError):
+    """The broker refused what was asked of it. ``retriable``: asking the same again may succeed.
 
     Part of a call with many records may have been written. Publishing all of it again is safe: a second
     prediction or label of the same kind is counted as a duplicate and changes nothing.
@@ -60,19 +60,30 @@ def translated(error: kafka_errors.KafkaError, kafka: config.Kafka, topic: str) 
     if isinstance(error, kafka_errors.UnknownTopicOrPartitionError):
         return TopologyError(f"topic {topic} does not exist; `stream-ensemble topics create` makes it")
     retriable = bool(error.retriable) or isinstance(error, _BROKEN_SEQUENCE)
-    return PublishError(f"topic {topic}: {error}", retriable=retriable)
+    return RefusedError(f"topic {topic}: {error}", retriable=retriable)
 
 
 @asynccontextmanager
-async def answered_in_time(kafka: config.Kafka, topic: str) -> AsyncIterator[None]:
+async def answered_in_time(
+    kafka: config.Kafka, topic: str, *, group_changes: bool = False
+) -> AsyncIterator[None]:
     """Bounds what is done inside by ``kafka.request_timeout_s`` and translates aiokafka's errors.
 
     An idempotent aiokafka producer never gives up by itself, so the bound stands here.
+
+    Args:
+        kafka: whose time-outs.
+        topic: what the errors speak of.
+        group_changes: a group is joined inside, which may first have to wait for a dead member's session and
+            then for the living to let go.
     """
+    within_s = kafka.request_timeout_s
+    if group_changes:
+        within_s += kafka.session_timeout_s + kafka.rebalance_timeout_s
     try:
-        async with asyncio.timeout(kafka.request_timeout_s):
+        async with asyncio.timeout(within_s):
             yield
     except TimeoutError:
-        raise unavailable(kafka, f"nothing within {kafka.request_timeout_s} s") from None
+        raise unavailable(kafka, f"nothing within {within_s:g} s") from None
     except kafka_errors.KafkaError as error:
         raise translated(error, kafka, topic) from error

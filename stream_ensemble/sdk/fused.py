@@ -49,7 +49,7 @@ class FusedConsumer:
         from_beginning: see above.
 
     Raises (while iterating and on entering):
-        ServerUnavailableError, TopologyError, PublishError: as PredictionPublisher.
+        ServerUnavailableError, TopologyError, RefusedError: as PredictionPublisher.
         RecordError: a record that this version cannot read; iterating on skips it.
     """
 

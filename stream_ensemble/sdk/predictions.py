@@ -35,7 +35,7 @@ class PredictionPublisher:
     Raises (from every method and from entering):
         InvalidInputError: an argument is wrong; the message names the row. Nothing was sent.
         ServerUnavailableError: Kafka does not answer. Retriable.
-        PublishError: the broker refused records.
+        RefusedError: the broker refused records.
         TopologyError: the topic is missing or has another number of partitions than the settings say.
     """
 
@@ -52,6 +52,10 @@ class PredictionPublisher:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """What leaving the context does: flushes for a few seconds at most, and disconnects."""
         await self._producer.stop()
 
     async def publish(

@@ -29,8 +29,9 @@ log = logging.getLogger(__name__)
 LARGEST_RECORD_BYTES = (1 << 20) - 512
 #: Under this many records a call leaves batching to the client, so that many small calls share batches.
 _SMALL_CALL = 16
-#: Records handed over at once; bounds what a large call holds encoded in the client.
-_CHUNK = 10_000
+#: What is handed to the client at once, and acknowledged before the next.
+_CHUNK_RECORDS = 10_000
+_CHUNK_BYTES = 16 << 20
 
 
 class Record(NamedTuple):
@@ -52,6 +53,7 @@ class TopicProducer:
         self._kafka = kafka
         self._partitions = partitions
         self._producer: AIOKafkaProducer | None = None
+        self._started = False
         self._spoiled = False
         self._opening = asyncio.Lock()
         # The client lets a call that waits for a place be overtaken until it times out; turns keep the order.
@@ -66,11 +68,13 @@ class TopicProducer:
             TopologyError: the topic is missing or has another number of partitions than the settings say.
         """
         await require_topic(self._kafka, self.topic, self._partitions)
+        self._started = True
         async with answered_in_time(self._kafka, self.topic):
             await self._healthy()
 
     async def stop(self) -> None:
         """Flushes what can be flushed within a few seconds and disconnects."""
+        self._started = False
         producer, self._producer = self._producer, None
         if producer is not None:
             await close_producer(producer)
@@ -83,17 +87,11 @@ class TopicProducer:
         Raises:
             InvalidInputError: a record is larger than Kafka takes by default.
             ServerUnavailableError: no acknowledgement within ``kafka.request_timeout_s``.
-            PublishError: the broker refused records.
+            RefusedError: the broker refused records.
         """
-        for row, record in enumerate(records):
-            if len(record.key) + len(record.value) > LARGEST_RECORD_BYTES:
-                size = len(record.key) + len(record.value)
-                raise InvalidInputError(
-                    f"row {row}: {size} bytes, at most {LARGEST_RECORD_BYTES} fit a record"
-                )
-        for first in range(0, len(records), _CHUNK):
+        for chunk in _chunks(records):
             async with answered_in_time(self._kafka, self.topic):
-                await self._send_chunk(records[first : first + _CHUNK])
+                await self._send_chunk(chunk)
 
     async def _send_chunk(self, records: Sequence[Record]) -> None:
         producer = await self._healthy()
@@ -143,6 +141,8 @@ class TopicProducer:
         After a failed batch the broker refuses every further one of that partition as out of order.
         """
         async with self._opening:
+            if not self._started:
+                raise RuntimeError(f"the publisher to {self.topic} is not open; use it inside `async with`")
             if self._producer is None or self._spoiled:
                 fresh = open_producer(self._kafka)
                 try:
@@ -161,6 +161,21 @@ class TopicProducer:
         stopping = asyncio.create_task(close_producer(producer))
         self._retiring.add(stopping)
         stopping.add_done_callback(self._retiring.discard)
+
+
+def _chunks(records: Sequence[Record]) -> list[Sequence[Record]]:
+    """``records`` in portions that one time-out is long enough for, after looking at every size."""
+    chunks: list[Sequence[Record]] = []
+    first = held = 0
+    for row, record in enumerate(records):
+        size = len(record.key) + len(record.value)
+        if size > LARGEST_RECORD_BYTES:
+            raise InvalidInputError(f"row {row}: {size} bytes, at most {LARGEST_RECORD_BYTES} fit a record")
+        if row - first == _CHUNK_RECORDS or held + size > _CHUNK_BYTES:
+            chunks.append(records[first:row])
+            first, held = row, 0
+        held += size
+    return [*chunks, records[first:]]
 
 
 async def _all_of(waits: Iterable[Awaitable[Any]]) -> None:

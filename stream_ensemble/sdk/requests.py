@@ -19,7 +19,7 @@ class RequestPublisher:
     """Publishes the requests of ``ensemble``. An async context manager; safe for concurrent calls.
 
     Raises (from every method and from entering):
-        InvalidInputError, ServerUnavailableError, PublishError, TopologyError: as PredictionPublisher.
+        InvalidInputError, ServerUnavailableError, RefusedError, TopologyError: as PredictionPublisher.
         SettingsError (when made): the ensemble is unknown or has no requests topic.
     """
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from stream_ensemble import config
 from stream_ensemble.errors import ServerUnavailableError, TopologyError
 from stream_ensemble.kafka.reachability import explain_unreachable
 from stream_ensemble.kafka.security import client_options
 from stream_ensemble.sdk.errors import answered_in_time
+
+log = logging.getLogger(__name__)
 
 _APPEARS_WITHIN_S = 5.0
 _RETRY_S = 0.1
@@ -42,12 +46,24 @@ async def _partitions(kafka: config.Kafka, topic: str) -> int:
     client = AIOKafkaClient(**client_options(kafka))
     await client.bootstrap()
     try:
+        found = None
         for _ in range(round(_APPEARS_WITHIN_S / _RETRY_S)):
-            cluster = await client.fetch_all_metadata()
-            found = len(cluster.partitions_for_topic(topic) or ())
+            found = await _counted(client, topic)
             if found:
-                return found
+                break
             await asyncio.sleep(_RETRY_S)
-        return 0
     finally:
         await client.close()
+    if found is None:
+        raise KafkaConnectionError("no broker told its topics")
+    return found
+
+
+async def _counted(client: AIOKafkaClient, topic: str) -> int | None:
+    """Partitions of ``topic``, 0 where there is none; None when no broker answers, as while one starts."""
+    try:
+        cluster = await client.fetch_all_metadata()
+    except KafkaError as error:
+        log.info("asking for topics again: %s", error)
+        return None
+    return len(cluster.partitions_for_topic(topic) or ())

@@ -20,6 +20,7 @@ from stream_ensemble import config, messages
 from stream_ensemble.errors import StreamEnsembleError
 from stream_ensemble.messages import Prediction
 from stream_ensemble.sdk.answering import Answering, Predict, Request
+from stream_ensemble.sdk.batch_gate import BatchGate
 from stream_ensemble.sdk.consuming import Start, TopicReader
 from stream_ensemble.sdk.lookup import ensemble_of, requests_topic, traceparent_of
 from stream_ensemble.sdk.predictions import PredictionPublisher
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 _RETRY_S = 1.0
 #: How soon a stop is seen while the group changes.
 _IDLE_S = 0.2
+_FINISH_WITHIN_S = 4.0
 
 
 class _Asked(messages.Request, kw_only=True):
@@ -69,6 +71,7 @@ class ModelWorker:
     ) -> None:
         chosen = ensemble_of(settings, ensemble)
         self.member = member
+        self._gate = BatchGate(settings.kafka.rebalance_timeout_s / 2)
         self._publisher = PredictionPublisher(settings, ensemble, member)
         self._reader = TopicReader(
             settings.kafka,
@@ -76,17 +79,13 @@ class ModelWorker:
             chosen,
             group=f"{settings.app}-model-{member}",
             start=Start.BEGINNING if from_beginning else Start.LATENESS_HORIZON,
-            on_revoked=self._finish_batch,
-            on_assigned=self._take_batches,
+            on_revoked=self._gate.close,
+            on_assigned=self._gate.open,
         )
         self._answering = Answering(member, chosen.task, predict)
         self._decode = msgspec.json.Decoder(_Asked).decode
         self._max_batch = max_batch
-        self._finish_within_s = settings.kafka.rebalance_timeout_s / 2
         self._stopping = asyncio.Event()
-        #: Held from taking records to committing them, and by us while the group changes.
-        self._batch_in_hand = asyncio.Lock()
-        self._changing_group = False
 
     def run(self) -> None:
         """Serves until SIGTERM or SIGINT; then finishes the batch in hand and commits it.
@@ -101,26 +100,44 @@ class ModelWorker:
         self._stopping.set()
 
     async def serve(self) -> None:
-        """Serves until ``stop``.
+        """Serves until ``stop``; the batch in hand then has a few seconds.
 
         Raises:
             ServerUnavailableError: Kafka does not answer at the start; later it is waited for.
             TopologyError: a topic is missing or has another number of partitions than the settings say.
-            PublishError: the broker refuses the predictions for good; nothing of them is committed.
+            RefusedError: the broker refuses the predictions for good; nothing of them is committed.
         """
+        working = asyncio.create_task(self._work())
+        ending = asyncio.create_task(self._end(working))
         try:
-            async with self._publisher:
-                await self._reader.start()
-                log.info("%s answers requests from %s", self.member, self._reader.topic)
-                while not self._stopping.is_set():
-                    if await _acquired(self._batch_in_hand, _IDLE_S):
-                        try:
-                            await self._serve_batch()
-                        finally:
-                            self._batch_in_hand.release()
+            await working
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if current is not None and current.cancelling():
+                raise
         finally:
-            await self._reader.stop()
+            ending.cancel()
             self._answering.close()
+            await asyncio.gather(self._publisher.close(), self._reader.stop())
+
+    async def _end(self, working: asyncio.Task[None]) -> None:
+        """Once asked to stop, cuts ``working`` off if it does not end by itself, as when Kafka is away."""
+        await self._stopping.wait()
+        _, pending = await asyncio.wait({working}, timeout=_FINISH_WITHIN_S)
+        if pending:
+            log.warning("%s gives up what it has in hand; it will be answered again", self.member)
+            working.cancel()
+
+    async def _work(self) -> None:
+        await self._publisher.__aenter__()
+        await self._reader.start()
+        log.info("%s answers requests from %s", self.member, self._reader.topic)
+        while not self._stopping.is_set():
+            if await self._gate.enter(_IDLE_S):
+                try:
+                    await self._serve_batch()
+                finally:
+                    self._gate.leave()
 
     async def _serve_until_signalled(self) -> None:
         loop = asyncio.get_running_loop()
@@ -189,21 +206,3 @@ class ModelWorker:
         with suppress(TimeoutError):
             async with asyncio.timeout(_RETRY_S):
                 await self._stopping.wait()
-
-    async def _finish_batch(self) -> None:
-        """Lets the batch in hand be committed while its partitions are ours, so that nobody repeats it."""
-        if not self._changing_group:
-            self._changing_group = await _acquired(self._batch_in_hand, self._finish_within_s)
-
-    async def _take_batches(self) -> None:
-        if self._changing_group:
-            self._changing_group = False
-            self._batch_in_hand.release()
-
-
-async def _acquired(lock: asyncio.Lock, within_s: float) -> bool:
-    try:
-        async with asyncio.timeout(within_s):
-            return await lock.acquire()
-    except TimeoutError:
-        return False

@@ -18,6 +18,7 @@ from stream_ensemble.sdk import (
     FusedConsumer,
     ModelWorker,
     PredictionPublisher,
+    Request,
     RequestPublisher,
 )
 from tests.integration.sdk_topics import RIGHT, make_topics, read, read_until, settings_of, topics_of
@@ -110,6 +111,37 @@ async def test_closing_while_kafka_is_away_ends_and_leaves_no_task_behind(
         finally:
             own_kafka.start()
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_worker_that_cannot_publish_still_stops_in_time_and_repeats_the_batch_later(
+    own_kafka: EmbeddedKafka, settings: config.Settings, ensemble_name: str
+) -> None:
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def predict(batch: list[Request]) -> list[list[float]]:
+        asked.set()
+        await answer.wait()
+        return [RIGHT for _ in batch]
+
+    worker = ModelWorker(settings, ensemble_name, "a", predict)
+    serving = asyncio.create_task(worker.serve())
+    async with asyncio.timeout(WAIT_S), RequestPublisher(settings, ensemble_name) as requests:
+        await requests.publish("r")
+        await asked.wait()
+        own_kafka.pause()
+        try:
+            answer.set()
+            worker.stop()
+            started = time.monotonic()
+            await serving
+            assert time.monotonic() - started < 10
+        finally:
+            own_kafka.resume()
+        again = ModelWorker(settings, ensemble_name, "a", predict)
+        serving = asyncio.create_task(again.serve())
+        await read_until(settings, topics_of(settings).predictions[0], has_key(b"r"))
+        again.stop()
+        await serving
 
 
 async def test_a_worker_goes_on_after_kafka_was_restarted(

@@ -21,7 +21,7 @@ from stream_ensemble.messages import Feedback, Prediction
 from stream_ensemble.sdk import (
     FeedbackPublisher,
     PredictionPublisher,
-    PublishError,
+    RefusedError,
     RequestPublisher,
 )
 from tests.integration.sdk_topics import (
@@ -174,7 +174,7 @@ async def test_after_a_refused_batch_the_next_ones_are_taken(
     settings = settings_of(kafka_bootstrap, ensemble_name)
     await make_topics(settings, largest_batch=2000)
     async with RequestPublisher(settings, ensemble_name) as requests:
-        with pytest.raises(PublishError, match="MessageSizeTooLarge") as caught:
+        with pytest.raises(RefusedError, match="MessageSizeTooLarge") as caught:
             await requests.publish("r", "x" * 5000)
         assert not caught.value.retriable
         # The failed batch leaves a hole in the producer's sequence of this very partition.

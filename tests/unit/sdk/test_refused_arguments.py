@@ -94,3 +94,8 @@ async def test_what_goes_with_a_label_is_checked(arguments: dict[str, Any], path
 async def test_what_goes_with_a_request_is_checked(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         await RequestPublisher(SETTINGS, "e").publish("r", **arguments)
+
+
+async def test_a_publisher_that_was_not_entered_says_how_to() -> None:
+    with pytest.raises(RuntimeError, match="use it inside `async with`"):
+        await FeedbackPublisher(SETTINGS, "e").publish("r", "cat")
