@@ -135,7 +135,8 @@ def _settings(kafka: str, redis: str, *, own_servers: bool) -> Settings:
     )
     return Settings(
         app=f"demo{suffix}",
-        kafka=Kafka(bootstrap_servers=kafka.split(",")),
+        # A killed worker is missed after the least time a broker allows.
+        kafka=Kafka(bootstrap_servers=kafka.split(","), session_timeout_s=6.0),
         redis=Redis(url=redis),
         ensembles={f"{scenario.ENSEMBLE}{suffix}": ensemble},
     )

@@ -64,5 +64,7 @@ def stream(count: int, seed: int) -> Part:
 
 def corrupted(images: NDArray[np.float64]) -> NDArray[np.float64]:
     """What a broken camera hands to one member: the image upside down and inverted. Shape: N x 64."""
-    flipped: NDArray[np.float64] = 16.0 - images.reshape(-1, _SIDE, _SIDE)[:, ::-1].reshape(len(images), -1)
+    flipped: NDArray[np.float64] = 16.0 - images.reshape(len(images), _SIDE, _SIDE)[:, ::-1].reshape(
+        images.shape
+    )
     return flipped
