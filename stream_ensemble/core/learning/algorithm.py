@@ -21,13 +21,14 @@ from stream_ensemble.core.learning.contribution import Contribution, Vector
 class Labelled:
     """R labelled requests that were fused with the same credit.
 
-    Shapes: outputs R x K x C (zeros where asleep), awake R x K, labels R (class numbers), scale R: the
-    label's weight, negative to take an earlier label back. ``clock`` is the n of the credit.
+    Shapes: outputs R x K x C (zeros where asleep), awake R x K, labels R (class numbers, or values in
+    regression), scale R: the label's weight, negative to take an earlier label back. ``clock`` is the n of
+    the credit.
     """
 
     outputs: NDArray[np.float64]
     awake: NDArray[np.bool_]
-    labels: NDArray[np.int64]
+    labels: NDArray[np.int64] | NDArray[np.float64]
     scale: NDArray[np.float64]
     clock: float
 
@@ -42,6 +43,8 @@ class Algorithm(Protocol):
     #: Does the order of labels leave the result unchanged (to rounding)? If not, one learner per segment is
     #: allowed only.
     order_free: bool
+    #: Is the fused output the mean of the outputs with the weights of :meth:`pool`? If not, ask :meth:`fuse`.
+    linear: bool
     members: tuple[str, ...]
 
     def merge(self, parts: Sequence[Contribution]) -> Contribution:
@@ -58,6 +61,16 @@ class Algorithm(Protocol):
     def pool(self, credit: Vector, awake: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Weights over the awake members: R x K, not negative, sum 1 in each row (0 where nobody is
         awake)."""
+        ...
+
+    def fuse(
+        self, credit: Vector, outputs: NDArray[np.float64], awake: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        """The fused outputs of R requests. Shapes: outputs R x K x C (zeros where asleep), awake R x K,
+        result R x C (zeros where nobody is awake).
+
+        A row's result does not depend on the other rows, to the last bit.
+        """
         ...
 
     def learn(self, part: Contribution, credit: Vector, labelled: Labelled) -> None:

@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from stream_ensemble.errors import StateError
 
 Vector = NDArray[np.float64]
+#: Starts the names of arrays that are not per member.
+PER_ARM = "top/"
 _FORMAT = b"\x01"
 _CHECKSUM_BYTES = 8
 
@@ -31,8 +33,10 @@ class Contribution:
 
     Attributes:
         members: K names; the order of per-member arrays.
-        sums: additive arrays by name, length K (per member) or any other length (per arm). A missing name
-        is zeros. maxima: arrays that grow by maximum, by name. A missing name is zeros.
+        sums: additive arrays by name. One whose name starts with ``PER_ARM`` is about the arms of an
+            algorithm and has their number's length; every other has a number per member (K). A missing name
+            is zeros.
+        maxima: arrays that grow by maximum, named alike.
         n: labels learned.
         clock: the largest n a learned label was predicted at; discounted sums are as of this clock.
     """
@@ -72,10 +76,11 @@ def merged(
         place = _places(part.members, members)
         for name, array in part.sums.items():
             scaled = array * discount(half_lives.get(name), whole.clock - part.clock)
-            aligned = _aligned(scaled, place, len(part.members), len(members))
+            aligned = _aligned(name, scaled, place, len(members))
             whole.sums[name] = whole.sums[name] + aligned if name in whole.sums else aligned
         for name, array in part.maxima.items():
-            aligned = _aligned(array, place, len(part.members), len(members))
+            scaled = array * discount(half_lives.get(name), whole.clock - part.clock)
+            aligned = _aligned(name, scaled, place, len(members))
             whole.maxima[name] = np.maximum(whole.maxima[name], aligned) if name in whole.maxima else aligned
     return whole
 
@@ -87,11 +92,10 @@ def realigned(part: Contribution, members: tuple[str, ...]) -> Contribution:
     if names == part.members:
         return part
     place = _places(part.members, names)
-    k = len(part.members)
     return Contribution(
         names,
-        {name: _aligned(array, place, k, len(names)) for name, array in part.sums.items()},
-        {name: _aligned(array, place, k, len(names)) for name, array in part.maxima.items()},
+        {name: _aligned(name, array, place, len(names)) for name, array in part.sums.items()},
+        {name: _aligned(name, array, place, len(names)) for name, array in part.maxima.items()},
         part.n,
         part.clock,
     )
@@ -109,10 +113,10 @@ def _places(old: tuple[str, ...], new: tuple[str, ...]) -> list[tuple[int, int]]
     return [(at, index[name]) for at, name in enumerate(old) if name in index]
 
 
-def _aligned(array: Vector, place: list[tuple[int, int]] | None, k_old: int, k_new: int) -> Vector:
-    if place is None or len(array) != k_old:
+def _aligned(name: str, array: Vector, place: list[tuple[int, int]] | None, k: int) -> Vector:
+    if place is None or name.startswith(PER_ARM):
         return array.copy()
-    result = np.zeros(k_new)
+    result = np.zeros(k)
     for old, new in place:
         result[new] = array[old]
     return result

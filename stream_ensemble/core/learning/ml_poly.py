@@ -1,9 +1,10 @@
 """ML-Poly: polynomially weighted averages with a learning rate per member and none to tune.
 
-``w_i ~ max(R_i, 0) / (V_i + B^2)`` with R the sum of regrets, V of their squares and B the largest, all
-linear in the labels (B a maximum), hence order-free. Regret: ``O(sqrt(T ln ln T))`` up to constants against
-the best fixed convex combination of a convex,
-Lipschitz loss. With a half-life the sums are discounted by the labels learned since.
+``w_i ~ max(R_i, 0) / (V_i + B^2)`` with R the sum of regrets, V of their squares and B the largest of all
+members'. R and V are linear in the labels and B a maximum, hence order-free; a scale of the loss cancels.
+Regret against the best member: ``O(sqrt(K V_i log(1 + V_i)))``, against the best fixed convex combination of
+a convex loss the same by linearisation. With a half-life all three are discounted by the labels learned
+since.
 
 References:
     Gaillard, Stoltz, van Erven (2014), A second-order bound with excess losses, COLT; the R package opera
@@ -12,91 +13,62 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_ensemble.core.learning.additive import Additive, Floats, Increments
 from stream_ensemble.core.learning.algorithm import Labelled
-from stream_ensemble.core.learning.contribution import Contribution, Vector, discount, merged
-from stream_ensemble.core.learning.log_loss import regrets
-from stream_ensemble.core.learning.pooling import over_awake
-
-_REGRET, _SQUARES, _SIZE, _LARGEST = "R", "V", "|r|", "B"
+from stream_ensemble.core.learning.losses import LogLoss, Loss, regrets
+from stream_ensemble.core.learning.pooling import over_awake, pooled_once
 
 
-class MLPoly:
-    """ML-Poly over K members under log loss; credit is K weights, unnormalised.
+class MLPoly(Additive):
+    """ML-Poly over K members; credit is K weights, unnormalised.
 
     Args:
         half_life: labels until an old one counts half; None: never.
-        floor: share of every awake member that no loss takes away.
+        floor: share of the weight spread evenly over the awake, that no loss takes away.
+        loss: of the fused output.
     """
 
     name = "ml_poly"
-    order_free = True
 
-    def __init__(self, members: tuple[str, ...], half_life: float | None = None, floor: float = 0.01) -> None:
+    def __init__(
+        self,
+        members: tuple[str, ...],
+        half_life: float | None = None,
+        floor: float = 0.01,
+        loss: Loss | None = None,
+    ) -> None:
         self.members = members
-        self._half_life = half_life
+        self.half_lives = dict.fromkeys(("R", "V", "|r|", "B"), half_life)
         self._floor = floor
-        self._half_lives = {_REGRET: half_life, _SQUARES: half_life, _SIZE: half_life}
+        self._loss = loss or LogLoss()
 
-    def merge(self, parts: Sequence[Contribution]) -> Contribution:
-        """See ``Algorithm``."""
-        return merged(parts, self.members, self._half_lives)
+    def credits(self, sums: Mapping[str, Floats], maxima: Mapping[str, Floats]) -> Floats:
+        """See ``Additive``; zeros when nobody has positive regret."""
+        absent = np.zeros(len(self.members))
+        return ml_poly_weights(sums.get("R", absent), sums.get("V", absent), maxima.get("B", absent))
 
-    def credit(self, whole: Contribution) -> Vector:
-        """``max(R, 0) / (V + B^2)`` per member, scaled to a maximum of 1; zeros when nobody has positive
-        regret.
-        """
-        k = len(whole.members)
-        positive = np.maximum(whole.sums.get(_REGRET, np.zeros(k)), 0.0)
-        largest = whole.maxima.get(_LARGEST, np.zeros(1))
-        spread = whole.sums.get(_SQUARES, np.zeros(k)) + largest[0] ** 2
-        weights = np.where(positive > 0, positive / np.where(spread > 0, spread, 1.0), 0.0)
-        peak = weights.max(initial=0.0)
-        result: Vector = weights / peak if peak > 0 else weights
-        return result
-
-    def pool(self, credit: Vector, awake: NDArray[np.bool_]) -> NDArray[np.float64]:
+    def pool(self, credit: Floats, awake: NDArray[np.bool_]) -> Floats:
         """See ``Algorithm``."""
         return over_awake(credit, awake, self._floor)
 
-    def learn(self, part: Contribution, credit: Vector, labelled: Labelled) -> None:
-        """See ``Algorithm``."""
-        weights = self.pool(credit, labelled.awake)
-        r = regrets(labelled.outputs, weights, labelled.awake, labelled.labels)
-        k = r.shape[1]
-        self._advance(part, labelled.clock)
-        scale = labelled.scale[:, None] * discount(self._half_life, part.clock - labelled.clock)
-        _add(part.sums, _REGRET, (scale * r).sum(axis=0), k)
-        _add(part.sums, _SQUARES, (scale * r * r).sum(axis=0), k)
-        _add(part.sums, _SIZE, (scale * np.abs(r)).sum(axis=0), k)
-        # A maximum cannot be taken back: a correction leaves it.
-        added = labelled.scale > 0
-        largest = np.abs(r[added]).max(initial=0.0)
-        held = part.maxima.get(_LARGEST, np.zeros(1))
-        part.maxima[_LARGEST] = np.maximum(held, largest)
-
-    def _advance(self, part: Contribution, clock: float) -> None:
-        """Bring the discounted sums to a newer clock."""
-        if clock <= part.clock:
-            return
-        if self._half_life is not None:
-            factor = discount(self._half_life, clock - part.clock)
-            for name in (_REGRET, _SQUARES, _SIZE):
-                if name in part.sums:
-                    part.sums[name] = part.sums[name] * factor
-        part.clock = clock
+    def increments(self, credit: Floats, labelled: Labelled) -> Increments:
+        """See ``Additive``."""
+        points = self._loss.points(labelled.outputs, labelled.labels)
+        weights = pooled_once(self.pool, credit, labelled.awake)
+        r = regrets(self._loss, points, weights[:, None], labelled.awake, labelled.labels)[:, 0]
+        return Increments({"R": r, "V": r * r, "|r|": np.abs(r)}, {"B": np.abs(r)})
 
 
-def _add(sums: dict[str, Vector], name: str, increment: Vector, k: int) -> None:
-    held = sums.get(name)
-    if held is None:
-        sums[name] = increment
-        return
-    # A contribution may know retired members behind the current ones; they get nothing.
-    held = held.copy()
-    held[:k] += increment
-    sums[name] = held
+def ml_poly_weights(R: Floats, V: Floats, B: Floats) -> Floats:
+    """``max(R, 0) / (V + max(B)^2)``, scaled to a maximum of 1. Shapes: ... x K each and result."""
+    positive = np.maximum(R, 0.0)
+    spread = V + B.max(axis=-1, keepdims=True, initial=0.0) ** 2
+    weights = np.where((positive > 0) & (spread > 0), positive / np.where(spread > 0, spread, 1.0), 0.0)
+    peak = weights.max(axis=-1, keepdims=True, initial=0.0)
+    result: Floats = weights / np.where(peak > 0, peak, 1.0)
+    return result

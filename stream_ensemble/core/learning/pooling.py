@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,16 +13,27 @@ from stream_ensemble.core.learning.contribution import Vector
 def over_awake(values: Vector, awake: NDArray[np.bool_], floor: float) -> NDArray[np.float64]:
     """Normalise over the awake; uniform where all of theirs are zero; then keep a share for everyone.
 
-    Shapes: values K (not negative), awake R x K, result R x K. ``w <- (1 - floor) w + floor / |awake|``, so
-    that nobody is absorbed at zero. Rows with nobody awake are zero.
+    ``w <- (1 - floor) w + floor / |awake|``, so that nobody is absorbed at zero. Rows with nobody awake are
+    zero. Shapes: awake ... x K; values K (not negative), or anything that broadcasts with awake; result
+    ... x K.
     """
-    count = awake.sum(axis=1, keepdims=True)
+    count = awake.sum(axis=-1, keepdims=True)
     raw = np.where(awake, values, 0.0)
-    peak = raw.max(axis=1, keepdims=True)
+    peak = raw.max(axis=-1, keepdims=True)
     # Divided by the largest first: a sum of tiny or huge values neither vanishes nor overflows.
     raw = raw / np.where(peak > 0, peak, 1.0)
-    total = raw.sum(axis=1, keepdims=True)
+    total = raw.sum(axis=-1, keepdims=True)
     share = awake / np.maximum(count, 1)
     weights = np.where(total > 0, raw / np.where(total > 0, total, 1.0), share)
     result: NDArray[np.float64] = (1.0 - floor) * weights + floor * share
     return result
+
+
+def pooled_once(
+    pool: Callable[[NDArray[np.float64], NDArray[np.bool_]], NDArray[np.float64]],
+    credit: NDArray[np.float64],
+    awake: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """Weights of R rows; a single row of them, to be broadcast, where all rows have the same."""
+    same = credit.ndim == 1 and bool((awake == awake[:1]).all())
+    return pool(credit, awake[:1] if same else awake)
