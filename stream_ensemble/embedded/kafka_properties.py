@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 
 from stream_ensemble.embedded.ports import HOST
@@ -91,6 +92,14 @@ def _escaped(value: str) -> str:
     units = doubled.encode("utf-16-be")
     code_units = (int.from_bytes(units[at : at + 2]) for at in range(0, len(units), 2))
     return "".join(chr(unit) if unit < 0x80 else f"\\u{unit:04x}" for unit in code_units)
+
+
+def cluster_id(random: bytes) -> str:
+    """A cluster's id, as Kafka writes one, from 16 random bytes.
+
+    Kafka's tools would take one that starts with a dash for an option.
+    """
+    return base64.urlsafe_b64encode(random).decode().rstrip("=").replace("-", "A")
 
 
 def log4j2_properties() -> str:

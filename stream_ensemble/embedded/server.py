@@ -144,7 +144,7 @@ class EmbeddedServer(ABC):
             if not process.running:
                 raise EmbeddedServerError(
                     f"{self.name} ended while starting (status {process.returncode}): "
-                    f"{_last_line(process.output())}; its log: {self.log_file}"
+                    f"{last_line(process.output())}; its log: {self.log_file}"
                 )
             if accepts_connections(self.port) and self._answers(left):
                 return
@@ -155,7 +155,7 @@ class EmbeddedServer(ABC):
         )
 
 
-def _last_line(text: str) -> str:
+def last_line(text: str) -> str:
     """The last line that says something, without the frames of a Java stack trace."""
     lines = [line.strip() for line in text.splitlines()]
     said = [line for line in lines if line and not line.startswith(("at ", "... "))]

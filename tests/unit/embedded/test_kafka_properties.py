@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stream_ensemble.embedded.kafka_properties import server_properties
+from stream_ensemble.embedded.kafka_properties import cluster_id, server_properties
 
 
 def parsed(text: str) -> dict[str, str]:
@@ -28,3 +28,9 @@ def test_a_password_is_quoted_for_jaas_and_then_for_the_file() -> None:
     text = server_properties(port=1, controller_port=2, num_partitions=3, sasl=("ann", 'q"b\\ö\U0001f600'))
     assert 'password="q\\\\"b\\\\\\\\\\u00f6\\ud83d\\ude00"' in text
     assert text.isascii()
+
+
+def test_a_cluster_id_is_never_taken_for_an_option() -> None:
+    assert cluster_id(b"\xf8" * 16)[0] != "-"
+    assert len(cluster_id(b"\xf8" * 16)) == 22
+    assert cluster_id(bytes(16)) != cluster_id(bytes(15) + b"\x10")
