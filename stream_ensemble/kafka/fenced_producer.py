@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import ProducerClosed
 from aiokafka.producer.transaction_manager import PidAndEpoch, TransactionManager
 from aiokafka.structs import TopicPartition
 
@@ -109,10 +110,17 @@ class FencedProducer:
             await self._producer.client._wait_on_metadata(topic)
             await self._plain.client._wait_on_metadata(topic)
 
-    async def stop(self) -> None:
-        """Send what is queued, then disconnect."""
-        await self._producer.stop()
-        await self._plain.stop()
+    async def stop(self, timeout_s: float = 5.0) -> None:
+        """Send what is queued, then disconnect; what cannot be sent within ``timeout_s`` is given up.
+
+        With idempotence aiokafka tries for ever, and a worker must stop while Kafka is away.
+        """
+        for producer in (self._producer, self._plain):
+            try:
+                await asyncio.wait_for(producer.flush(), timeout_s)
+            except TimeoutError:
+                producer._message_accumulator.fail_all(ProducerClosed())
+            await producer.stop()
 
     async def fence(self, transactional_id: str, partitions: Sequence[TopicPartition]) -> Fence:
         """Take ``partitions`` over from whoever held them."""

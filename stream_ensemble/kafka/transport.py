@@ -9,6 +9,9 @@ because an offset may be released only when what it led to is acknowledged. Lean
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
+import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -22,6 +25,29 @@ from faust.types.tuples import ConsumerMessage
 
 from stream_ensemble.kafka.chunks import Chunk, EndEvidence
 from stream_ensemble.kafka.fetching import ChunkFetcher, adopt
+
+log = logging.getLogger(__name__)
+
+#: How long a stop may take. With Kafka away Faust and aiokafka would wait for it for ever.
+STOP_LIMIT_S = 12.0
+
+
+def _end_after(seconds: float) -> threading.Timer:
+    """End the process if it is still there after ``seconds``: offsets stay where they are, so nothing is
+    lost."""
+
+    def end() -> None:
+        log.critical(
+            "not stopped after %g s (is Kafka away?); ending now, what is not committed is read again",
+            seconds,
+        )
+        logging.shutdown()
+        os._exit(os.EX_TEMPFAIL)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 class PartitionOwner(Protocol):
@@ -261,6 +287,14 @@ class ChunkApp(faust.App):
 
     def _new_transport(self) -> ChunkTransport:
         return ChunkTransport(self.conf.broker_consumer, self)
+
+    async def stop(self) -> None:
+        """Stop in order, but for at most ``STOP_LIMIT_S``."""
+        timer = _end_after(STOP_LIMIT_S)
+        try:
+            await super().stop()
+        finally:
+            timer.cancel()
 
     async def on_start(self) -> None:
         await super().on_start()
