@@ -180,8 +180,9 @@ def regrets(loss: Loss, points: Floats, weights: Floats, awake: NDArray[np.bool_
     of_mean = (gradient * mean).sum(axis=2, keepdims=True)
     of_members = np.matmul(gradient, points.transpose(0, 2, 1))
     size = np.maximum(np.abs(of_mean), np.abs(of_members).max(axis=2, keepdims=True))
-    r = np.clip(of_mean - of_members, -_LARGEST_REGRET, min(loss.clip, _LARGEST_REGRET))
-    result: Floats = np.where(awake[:, None] & (np.abs(r) >= _TINY * size), r, 0.0)
+    r = of_mean - of_members
+    significant = awake[:, None] & (np.abs(r) >= _TINY * size)
+    result: Floats = np.where(significant, np.clip(r, -_LARGEST_REGRET, loss.clip), 0.0)
     return result
 
 
