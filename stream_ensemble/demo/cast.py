@@ -127,7 +127,7 @@ class Cast:
     def _start(self, name: str, command: list[str]) -> None:
         environment = {
             **self._environment,
-            "STREAM_ENSEMBLE__WORKER__DATA_DIR": json.dumps(str(self._folder / "data" / name)),
+            "STREAM_ENSEMBLE__WORKER__DATA_DIR": str(self._folder / "data" / name),
         }
         self._processes[name] = ChildProcess(name, command, self._folder / f"{name}.log", env=environment)
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from faust.auth import SASLCredentials, SSLCredentials
-
 from stream_ensemble.config import Kafka, Secret
 from stream_ensemble.tls import client_context, tls_files
 
@@ -54,6 +52,9 @@ def faust_options(kafka: Kafka) -> dict[str, Any]:
     Raises:
         SettingsError: a TLS file is missing or cannot be used.
     """
+    # Only the workers need Faust; every other process would wait for its import.
+    from faust.auth import SASLCredentials, SSLCredentials
+
     options: dict[str, Any] = {"broker": [f"kafka://{server}" for server in kafka.bootstrap_servers]}
     context = client_context(tls_files(kafka)) if _uses_tls(kafka) else None
     if _uses_sasl(kafka):

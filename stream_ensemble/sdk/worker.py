@@ -77,7 +77,7 @@ class ModelWorker:
             settings.kafka,
             requests_topic(settings, ensemble),
             chosen,
-            group=f"{settings.app}-model-{member}",
+            group=f"{settings.app}-model-{ensemble}-{member}",
             start=Start.BEGINNING if from_beginning else Start.LATENESS_HORIZON,
             on_revoked=self._gate.close,
             on_assigned=self._gate.open,

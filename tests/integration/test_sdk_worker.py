@@ -35,6 +35,11 @@ from tests.integration.sdk_topics import (
 WAIT_S = 30.0
 
 
+def group_of(settings: config.Settings) -> str:
+    """The consumer group of member a's workers."""
+    return f"{settings.app}-model-{next(iter(settings.ensembles))}-a"
+
+
 @pytest.fixture
 def settings(kafka_bootstrap: str, ensemble_name: str, runner: asyncio.Runner) -> config.Settings:
     made = settings_of(kafka_bootstrap, ensemble_name)
@@ -70,7 +75,7 @@ def right(batch: list[Request]) -> list[list[float]]:
 
 async def everything_committed(settings: config.Settings) -> bool:
     topic = topics_of(settings).requests
-    return await committed(settings, f"{settings.app}-model-a", topic) == await ends(settings, topic)
+    return await committed(settings, group_of(settings), topic) == await ends(settings, topic)
 
 
 async def until(true: Callable[[], Awaitable[bool]]) -> None:
@@ -179,7 +184,7 @@ async def test_nothing_is_committed_before_the_answers_are_acknowledged(
         await ask(settings, ["r"])
         async with asyncio.timeout(WAIT_S):
             await published.wait()
-        group = await committed(settings, f"{settings.app}-model-a", topics_of(settings).requests)
+        group = await committed(settings, group_of(settings), topics_of(settings).requests)
         assert set(group.values()) == {0}
         acknowledge.set()
     assert await everything_committed(settings)
