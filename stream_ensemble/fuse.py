@@ -53,6 +53,15 @@ for _ensemble in _ensembles:
     _agent(_ensemble)
 
 
+async def _keep_time(owner: FuseOwner) -> None:
+    try:
+        await owner.keep_time()
+    except asyncio.CancelledError:
+        raise
+    except Exception as error:
+        die("keeping time failed", error)
+
+
 async def _begin() -> None:
     options = client_options(settings.kafka)
     compression = settings.kafka.compression
@@ -68,7 +77,7 @@ async def _begin() -> None:
         await view.start()
     app.at_end.extend(view.stop for view in _views.values())
     app.at_end.append(producer.stop)
-    app.add_future(owner.keep_time())
+    app.add_future(_keep_time(owner))
     settle_memory()
 
 

@@ -64,7 +64,7 @@ class FuseOwner:
     async def process(self, chunk: Chunk, generation: int) -> None:
         """Give a chunk to its partition, when the producer has room."""
         await self._producer.room()
-        if generation != self._generation:
+        if generation != self._generation or not self._consumer.is_current(chunk):
             return
         ensemble, topic = self._topic_index[chunk.tp.topic]
         partition = self.partitions.get((ensemble.name, chunk.tp.partition))

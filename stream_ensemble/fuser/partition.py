@@ -49,6 +49,21 @@ class Outlets:
     dead_letter: TopicPartition
 
 
+@dataclass(slots=True)
+class _Leaving:
+    """A record on its way to another topic than the fused one, and the input it holds."""
+
+    topic: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+
+    def append_to(self, batch: Any) -> Any:
+        """What the batch builder answers: None when it is full."""
+        return batch.append(timestamp=None, key=self.key, value=self.value, headers=self.headers)
+
+
 class FuserPartition:
     """State and effects of one owned partition.
 
@@ -76,6 +91,7 @@ class FuserPartition:
         self._producer = producer
         self._on_failure = on_failure
         self._held = HeldOffsets(len(outlets.inputs))
+        self._leaving: dict[TopicPartition, list[_Leaving]] = {}
         self._partition = outlets.fused.partition
         self._partitions = rules.partitions
 
@@ -107,6 +123,7 @@ class FuserPartition:
                         self._reroute(read, verdicts)
             if refused:
                 self._dead_letter(topic, refused)
+            self._send_aside()
         self.join.progress.read(topic, newest, chunk.next_offset)
         parts.append(self.join.advance())
         self._publish(joined([part for part in parts if len(part)]))
@@ -254,23 +271,36 @@ class FuserPartition:
         key: bytes | None,
         header: tuple[str, msgspec.Struct],
     ) -> None:
-        """Publish a record unchanged to another topic; its offset is held until that is acknowledged."""
+        """Publish a record unchanged elsewhere at the end of this chunk; its offset is held until then."""
         headers = [*record.headers, (header[0], msgspec.json.encode(header[1]))]
         self._held.hold(topic, offset)
+        self._leaving.setdefault(target, []).append(_Leaving(topic, offset, key, record.value, headers))
 
-        def send(value: bytes | None) -> None:
-            batch = self._producer.new_batch()
-            batch.append(timestamp=None, key=key, value=value, headers=headers)
-            self._producer.enqueue(batch, target).add_done_callback(lambda future: delivered(future, value))
+    def _send_aside(self) -> None:
+        leaving, self._leaving = self._leaving, {}
+        for target, records in leaving.items():
+            batch, begin = self._producer.new_batch(), 0
+            for place, record in enumerate(records):
+                if record.append_to(batch) is None:
+                    self._send_leaving(batch, target, records[begin:place])
+                    batch, begin = self._producer.new_batch(), place
+                    record.append_to(batch)
+            self._send_leaving(batch, target, records[begin:])
 
-        def delivered(future: asyncio.Future[Any], value: bytes | None) -> None:
-            if value is not None and _too_large(future) and target == self.outlets.dead_letter:
+    def _send_leaving(self, batch: Any, target: TopicPartition, records: list[_Leaving]) -> None:
+        def delivered(future: asyncio.Future[Any]) -> None:
+            if _too_large(future) and target == self.outlets.dead_letter and records[0].value is not None:
                 # With the headers it does not fit any more; they say where the original stands.
-                send(None)
+                for record in records:
+                    bare = self._producer.new_batch()
+                    record.value = None
+                    record.append_to(bare)
+                    self._send_leaving(bare, target, [record])
             elif not self._failed(future):
-                self._held.release(topic, offset)
+                for record in records:
+                    self._held.release(record.topic, record.offset)
 
-        send(record.value)
+        self._producer.enqueue(batch, target).add_done_callback(delivered)
 
 
 def _too_large(future: asyncio.Future[Any]) -> bool:

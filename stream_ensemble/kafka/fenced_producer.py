@@ -141,10 +141,17 @@ class FencedProducer:
         return self._producer.create_batch()
 
     def enqueue(self, batch: Any, tp: TopicPartition) -> asyncio.Future[Any]:
-        """Hand a batch over, without an await. The future resolves when all in-sync replicas have it."""
+        """Hand a batch over, without an await. The future resolves when all in-sync replicas have it.
+
+        Raises:
+            ProducerClosed, KafkaError: aiokafka's sender has ended; nothing can be sent any more.
+        """
+        carrier = self._producer if self._sequences.holds(tp) else self._plain
+        ended = carrier._message_accumulator._exception
+        if ended is not None:
+            raise ended
         batch.close()
         size = batch.size()
-        carrier = self._producer if self._sequences.holds(tp) else self._plain
         delivery: asyncio.Future[Any] = carrier._message_accumulator._append_batch(batch, tp).future
         waiting = self._unacknowledged.setdefault(tp, set())
         waiting.add(delivery)

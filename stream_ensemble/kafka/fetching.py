@@ -66,6 +66,8 @@ class ChunkFetcher(Fetcher):
     """
 
     _client: Any
+    #: How often reading of a partition was started; written while the partition is paused.
+    starts: dict[TopicPartition, int]
 
     @property
     def ends(self) -> dict[TopicPartition, EndEvidence]:
@@ -118,7 +120,7 @@ class ChunkFetcher(Fetcher):
                     return drained
                 result.check_raise()
                 continue
-            chunk = _take(tp, result)
+            chunk = _take(tp, result, self.starts.get(tp, 0))
             del self._records[tp]
             self._notify(self._wait_consume_future)
             if chunk is not None:
@@ -126,7 +128,7 @@ class ChunkFetcher(Fetcher):
         return drained
 
 
-def _take(tp: TopicPartition, result: FetchResult) -> Chunk | None:
+def _take(tp: TopicPartition, result: FetchResult, start: int) -> Chunk | None:
     """All whole batches of a fetch result; moves the position past them.
 
     None when the result is no longer wanted.
@@ -139,7 +141,7 @@ def _take(tp: TopicPartition, result: FetchResult) -> Chunk | None:
     result._update_position()
     next_offset = partition_records.next_fetch_offset
     result._partition_records = None
-    return Chunk(tp, first, next_offset, batches)
+    return Chunk(tp, first, next_offset, batches, start)
 
 
 def _batches(tp: TopicPartition, source: PartitionRecords) -> list[Any]:
@@ -173,5 +175,6 @@ def adopt(consumer: AIOKafkaConsumer) -> ChunkFetcher:
     fetcher = consumer._fetcher
     fetcher._client = _ObservedClient(fetcher._client)
     fetcher.__class__ = ChunkFetcher
+    fetcher.starts = {}
     adopted: ChunkFetcher = fetcher
     return adopted

@@ -225,14 +225,23 @@ class ChunkConsumer(driver.Consumer):
         answer: dict[TP, int | None] = await self._in_thread(ask)
         return answer
 
+    def is_current(self, chunk: Chunk) -> bool:
+        """Was this chunk read since reading of its partition was last started?
+
+        One from before may still wait in a stream's queue; it would make a gap.
+        """
+        return chunk.start == self._thread.fetcher.starts.get(chunk.tp, 0)
+
     async def start_at(self, positions: Mapping[TP, int]) -> None:
-        """Seek each partition and let it flow."""
+        """Seek each partition, which must be paused, and let it flow."""
 
         async def seek() -> None:
-            consumer = self._thread._ensure_consumer()
-            for tp, offset in positions.items():
-                consumer.seek(TopicPartition(tp.topic, tp.partition), offset)
-                consumer.resume(TopicPartition(tp.topic, tp.partition))
+            consumer, starts = self._thread._ensure_consumer(), self._thread.fetcher.starts
+            for name, offset in positions.items():
+                tp = TopicPartition(name.topic, name.partition)
+                starts[tp] = starts.get(tp, 0) + 1
+                consumer.seek(tp, offset)
+                consumer.resume(tp)
 
         await self._in_thread(seek)
 
