@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from aiokafka.structs import TopicPartition
 
 from stream_ensemble.config import Ensemble, Kafka, Settings, TopicNames, topic_names
+from stream_ensemble.core.labels.charging import AlgorithmOver
 from stream_ensemble.core.labels.rules import Rules
 from stream_ensemble.core.learning.algorithm import Algorithm
 from stream_ensemble.core.learning.choose import make
@@ -24,6 +26,7 @@ class LearnedEnsemble:
     topics: TopicNames
     rules: Rules
     algorithm: Algorithm
+    algorithm_over: AlgorithmOver
     group_id: str
     transactional_prefix: str
     data_dir: Path
@@ -83,6 +86,7 @@ def learned_ensemble(settings: Settings, name: str, *, group_id: str, data_dir: 
             orphan_horizon_ms=round(learning.orphan_horizon_s * 1000),
         ),
         algorithm=make(learning, task, tuple(config.members)),
+        algorithm_over=lru_cache(64)(partial(make, learning, task)),
         group_id=group_id,
         transactional_prefix=f"{settings.app}-learn-{name}",
         data_dir=data_dir,

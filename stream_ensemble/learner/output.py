@@ -99,8 +99,10 @@ class TransactionalOutput:
                 await self._producer.send_offsets_to_transaction(stamped, self._group_id)
                 await self._producer.commit_transaction()
         except (ProducerFenced, InvalidProducerEpoch) as error:
+            self._forget_transaction()
             raise FencedError("another owner has taken this partition over") from error
         except (KafkaError, TimeoutError) as error:
+            self._forget_transaction()
             raise ServerUnavailableError(f"Kafka did not commit a transaction: {error!r}") from error
         return written
 
@@ -113,6 +115,12 @@ class TransactionalOutput:
             log.info("closing the producer of a partition: %r", error)
             await self._producer.client.close()
 
+    def _forget_transaction(self) -> None:
+        """aiokafka keeps the error in a future as well, which would be logged as never looked at."""
+        end = self._producer._txn_manager.wait_for_transaction_end()
+        if end is not None and end.done() and not end.cancelled():
+            end.exception()
+
     async def _write(self, records: Sequence[Outgoing]) -> dict[TopicPartition, int]:
         sent = []
         for tp, group in groupby(sorted(records, key=_place), key=_place):
@@ -120,9 +128,11 @@ class TransactionalOutput:
                 future = await self._producer.send_batch(batch, tp.topic, partition=tp.partition)
                 sent.append((tp, future, count))
         written: dict[TopicPartition, int] = {}
-        for tp, future, count in sent:
-            done = await future
-            written[tp] = max(written.get(tp, 0), done.offset + count)
+        done = await asyncio.gather(*(future for _, future, _ in sent), return_exceptions=True)
+        for (tp, _, count), result in zip(sent, done, strict=True):
+            if isinstance(result, BaseException):
+                raise result
+            written[tp] = max(written.get(tp, 0), result.offset + count)
         return written
 
     def _batches(self, records: list[Outgoing]) -> list[tuple[Any, int]]:

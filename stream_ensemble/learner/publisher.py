@@ -71,8 +71,10 @@ class WeightsPublisher:
         look_at = clock() + self._check_interval_s
         while True:
             await self.publish()
+            # Not wait_for: in Python 3.11 it loses a cancellation that comes together with the event.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), max(0.0, look_at - clock()))
+                async with asyncio.timeout(max(0.0, look_at - clock())):
+                    await self._wake.wait()
             if clock() >= look_at:
                 await self.check()
                 look_at = clock() + self._check_interval_s

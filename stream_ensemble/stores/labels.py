@@ -17,13 +17,15 @@ from stream_ensemble.core.labels.records import Known
 class Position(Struct, frozen=True, array_like=True):
     """Up to where a store agrees with the topics, as the next offset of each, and who wrote it last.
 
-    ``owner`` is the stamp of one ownership of the partition; nobody ever uses it again.
+    ``owner`` is the stamp of one ownership of the partition; nobody ever uses it again. ``fused_until`` is
+    the largest append time (ms) of a fused record before ``fused``.
     """
 
     owner: str
     fused: int
     feedback: int
     applied: int
+    fused_until: int = 0
 
 
 class LabelStore(Known, Protocol):

@@ -48,6 +48,7 @@ class RocksLabelStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._db = _open(path)
+        self._swept: dict[bytes, int] = {}
         self._parked_count = sum(1 for _ in self._scan(b"P", None))
 
     def position(self) -> Position | None:
@@ -92,10 +93,10 @@ class RocksLabelStore:
         for request_id, answer in changes.answers.items():
             name = request_id.encode()
             batch.put(b"a" + name, _ANSWER.pack(answer.offset, answer.appended) + answer.value)
-            batch.put(_by_time(b"A", answer.appended, name), b"")
+            batch.put(self._by_time(b"A", answer.appended, name), b"")
         for digest, (carried, block) in changes.blocks.items():
             batch.put(b"b" + digest.encode(), _encode((carried, block)))
-            batch.put(_by_time(b"B", carried, digest.encode()), b"")
+            batch.put(self._by_time(b"B", carried, digest.encode()), b"")
         parked = self._parked_count
         for request_id, verdict in changes.verdicts.items():
             parked += self._put_verdict(batch, request_id, verdict)
@@ -125,6 +126,7 @@ class RocksLabelStore:
         self._db.close()
         shutil.rmtree(self._path)
         self._db = _open(self._path)
+        self._swept.clear()
         self._parked_count = 0
 
     def close(self) -> None:
@@ -137,13 +139,13 @@ class RocksLabelStore:
         grew = 0
         before = self.verdict(request_id)
         if before is not None and not before.learned:
-            batch.delete(_by_time(b"P", before.appended, name))
+            batch.delete(self._by_time(b"P", before.appended, name))
             grew -= 1
         if verdict is None:
             batch.delete(b"v" + name)
             return grew
         batch.put(b"v" + name, _encode(verdict))
-        batch.put(_by_time(b"V" if verdict.learned else b"P", verdict.appended, name), b"")
+        batch.put(self._by_time(b"V" if verdict.learned else b"P", verdict.appended, name), b"")
         return grew + (not verdict.learned)
 
     def _expire_verdicts(self, batch: WriteBatch, appended_before: int, limit: int) -> None:
@@ -164,13 +166,22 @@ class RocksLabelStore:
         """Keys of one kind by time, oldest first, up to ``before`` (ms)."""
         end = kind + (b"\xff" * 9 if before is None else _TIME.pack(max(0, before)))
         rows = self._db.iter()
-        rows.seek(kind)
+        # Not from the very beginning: the deleted keys there would be stepped over again and again.
+        rows.seek(kind + _TIME.pack(self._swept.get(kind, 0)))
+        first = True
         while rows.valid():
             key: bytes = rows.key()
+            if first:
+                first = False
+                self._swept[kind] = _TIME.unpack_from(key, 1)[0] if key[:1] == kind else 0
             if key >= end:
                 return
             yield key
             rows.next()
+
+    def _by_time(self, kind: bytes, time: int, name: bytes) -> bytes:
+        self._swept[kind] = min(time, self._swept.get(kind, 0))
+        return kind + _TIME.pack(time) + name
 
 
 def open_label_store(directory: Path) -> RocksLabelStore:
@@ -215,7 +226,3 @@ def _options() -> Options:
 def _answer(raw: bytes) -> Answer:
     offset, appended = _ANSWER.unpack_from(raw)
     return Answer(offset, appended, raw[_ANSWER.size :])
-
-
-def _by_time(kind: bytes, time: int, name: bytes) -> bytes:
-    return kind + _TIME.pack(time) + name

@@ -180,8 +180,10 @@ class WeightsView:
 
     async def _keep_fresh(self) -> None:
         while True:
+            # Not wait_for: in Python 3.11 it loses a cancellation that comes together with the event.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hint.wait(), self._poll_interval_s)
+                async with asyncio.timeout(self._poll_interval_s):
+                    await self._hint.wait()
             self._hint.clear()
             since = self._clock() - self._adopted_at
             if since < self._poll_interval_s:

@@ -92,6 +92,18 @@ async def test_a_busy_owner_writes_also_what_did_not_change_after_redis_lost_it(
     running.cancel()
 
 
+async def test_ends_when_it_is_cancelled_just_as_something_is_offered() -> None:
+    it = Published()
+    running = asyncio.create_task(it.publisher.run())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    it.publisher.offer([change(1)], Order(0, 3, 1))
+    await asyncio.sleep(0)
+    running.cancel()
+    done, _ = await asyncio.wait([running], timeout=5)
+    assert done
+
+
 async def test_after_falling_back_to_an_older_replica_everything_is_written_again() -> None:
     it = Published()
     it.publisher.offer([change(1)], Order(0, 3, 1))

@@ -1,0 +1,68 @@
+"""The applied topic: what became of each label, by request id, written in the learner's transactions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from aiokafka.structs import TopicPartition
+
+from stream_ensemble.core.labels.records import Verdict
+from stream_ensemble.errors import StateError
+from stream_ensemble.learner.output import Outgoing
+from stream_ensemble.messages import Applied
+
+#: On a parked label: the record it came in, for the dead-letter topic if its fused record never comes.
+HEADER_ORIGINAL = "stream-ensemble-original"
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Applied).decode
+
+
+def encode_applied(tp: TopicPartition, request_id: str, verdict: Verdict | None) -> Outgoing:
+    """The record that says it; None, a label given up, is a tombstone."""
+    key = request_id.encode()
+    if verdict is None:
+        return Outgoing(tp, key, None)
+    value = Applied(
+        version=1,
+        kind="applied",
+        request_id=request_id,
+        state="learned" if verdict.learned else "parked",
+        label=verdict.label,
+        revision=verdict.revision,
+        weight=verdict.weight,
+        appended=verdict.appended,
+        origin=verdict.origin,
+        generation=verdict.generation,
+    )
+    headers = () if verdict.learned else ((HEADER_ORIGINAL, verdict.record),)
+    return Outgoing(tp, key, _encode(value), headers)
+
+
+def decode_applied(record: Any) -> tuple[str, Verdict | None]:
+    """Request id and verdict of a record of the applied topic.
+
+    Raises:
+        StateError: it cannot be read.
+    """
+    if not record.key:
+        raise StateError("an applied record without a key")
+    if record.value is None:
+        return record.key.decode(), None
+    try:
+        applied = _decode(record.value)
+    except msgspec.DecodeError as error:
+        raise StateError(f"an applied record cannot be read: {error}") from error
+    original = next((value for name, value in record.headers if name == HEADER_ORIGINAL), None)
+    verdict = Verdict(
+        learned=applied.state == "learned",
+        label=str(applied.label),
+        revision=applied.revision,
+        weight=applied.weight,
+        appended=applied.appended,
+        origin=applied.origin,
+        generation=applied.generation,
+        record=original or b"",
+    )
+    return applied.request_id, verdict

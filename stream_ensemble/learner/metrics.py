@@ -1,0 +1,45 @@
+"""The learn app's metrics, gathered when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from stream_ensemble.learner.owner import LearnOwner
+
+
+class LearnerCollector(Collector):
+    """Reads the partitions this process owns; counts are since it took them."""
+
+    def __init__(self, owner: Callable[[], LearnOwner | None]) -> None:
+        self._owner = owner
+
+    def collect(self) -> Iterator[Metric]:
+        """See ``Collector``."""
+        place = ["ensemble", "partition"]
+        labels = CounterMetricFamily(
+            "stream_ensemble_labels", "Labels by what became of them.", labels=[*place, "fate"]
+        )
+        learned = GaugeMetricFamily(
+            "stream_ensemble_labels_learned", "Labels in the weights of the whole task.", labels=place
+        )
+        parked = GaugeMetricFamily(
+            "stream_ensemble_labels_parked", "Labels waiting for their fused record.", labels=place
+        )
+        away = GaugeMetricFamily(
+            "stream_ensemble_weights_unpublished",
+            "1: Redis does not hold all that was learned.",
+            labels=place,
+        )
+        owner = self._owner()
+        for (name, number), partition in (owner.partitions if owner else {}).items():
+            here = [name, str(number)]
+            for fate, count in sorted(partition.counts.items()):
+                labels.add_metric([*here, fate], count)
+            whole = partition.standing.learned.parts.get(None)
+            learned.add_metric(here, whole.n if whole else 0)
+            parked.add_metric(here, partition.parked)
+            away.add_metric(here, float(partition.publisher.degraded is not None))
+        yield from (labels, learned, parked, away)
