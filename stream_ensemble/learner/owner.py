@@ -65,9 +65,7 @@ class LearnOwner:
         self._owning: dict[Place, asyncio.Task[None]] = {}
 
     async def process(self, chunk: Chunk, generation: int) -> None:
-            topic: ensemble
-            for ensemble in ensembles
-            for topic in (ensemble.topics.fused, ensemble.topics.feedback)
+        """Give a chunk to its partition; one that nobody here owns any more is dropped: its owner reads it."""
         place = (self._ensemble_of[chunk.tp.topic].name, chunk.tp.partition)
         partition = self.partitions.get(place)
         if generation != self._generation or partition is None or partition.closed:
