@@ -86,9 +86,10 @@ async def _positions(
     if any(committed[tp] is None for tp in inputs):
         earliest = await reader.first_time(fused, *span)
     positions = []
+    spans = await reader.spans([TopicPartition(tp.topic, tp.partition) for tp in inputs])
     for tp in inputs:
         at = TopicPartition(tp.topic, tp.partition)
-        first, end = await reader.begin_and_end(at)
+        first, end = spans[at]
         offset = committed[tp]
         if offset is None and earliest is None:
             positions.append(first)

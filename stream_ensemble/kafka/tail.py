@@ -48,9 +48,15 @@ class LogReader:
 
     async def begin_and_end(self, tp: TopicPartition) -> tuple[int, int]:
         """First offset there is, and the offset after the last."""
-        begin = await self._consumer.beginning_offsets([tp])
-        end = await self._consumer.end_offsets([tp])
-        return begin[tp], end[tp]
+        spans = await self.spans([tp])
+        return spans[tp]
+
+    async def spans(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
+        """:meth:`begin_and_end` of several partitions, asked for at once."""
+        begins, ends = await asyncio.gather(
+            self._consumer.beginning_offsets(tps), self._consumer.end_offsets(tps)
+        )
+        return {tp: (begins[tp], ends[tp]) for tp in tps}
 
     async def offset_at(self, tp: TopicPartition, timestamp_ms: int) -> int | None:
         """First offset appended at or after a time; None when there is none."""
@@ -117,8 +123,9 @@ async def oldest_time(reader: LogReader, positions: Sequence[tuple[TopicPartitio
     """The least append time among the first records from these positions on; None when all are at their
     ends."""
     times = []
+    spans = await reader.spans([tp for tp, _ in positions])
     for tp, offset in positions:
-        begin, end = await reader.begin_and_end(tp)
+        begin, end = spans[tp]
         found = await reader.first_time(tp, max(begin, offset), end)
         if found is not None:
             times.append(found)

@@ -220,7 +220,11 @@ class ChunkConsumer(driver.Consumer):
 
         async def ask() -> dict[TP, int | None]:
             consumer = self._thread._ensure_consumer()
-            return {tp: await consumer.committed(TopicPartition(tp.topic, tp.partition)) for tp in partitions}
+            asked = list(partitions)
+            found = await asyncio.gather(
+                *(consumer.committed(TopicPartition(tp.topic, tp.partition)) for tp in asked)
+            )
+            return dict(zip(asked, found, strict=True))
 
         answer: dict[TP, int | None] = await self._in_thread(ask)
         return answer
