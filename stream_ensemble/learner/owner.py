@@ -65,10 +65,12 @@ class LearnOwner:
         self._owning: dict[Place, asyncio.Task[None]] = {}
 
     async def process(self, chunk: Chunk, generation: int) -> None:
-        """Give a chunk to its partition; one that nobody here owns any more is dropped: its owner reads it."""
+        """Give a chunk to its partition; one that nobody here owns is dropped: its owner reads it."""
         place = (self._ensemble_of[chunk.tp.topic].name, chunk.tp.partition)
         partition = self.partitions.get(place)
-        if generation != self._generation or partition is None or partition.closed:
+        if generation != self._generation or not self._consumer().is_current(chunk):
+            return
+        if partition is None or partition.closed:
             return
         try:
             await partition.on_chunk(chunk)

@@ -10,7 +10,7 @@ import asyncio
 import json
 import random
 import uuid
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -187,9 +187,13 @@ class World:
         assert not snapshot.damaged
         return [from_bytes(stored.value) for _, stored in sorted(snapshot.fields[Key("class")].items())]
 
-    async def check_against_topics(self) -> int:
-        """Redis holds what a recomputation from scratch gives; returns how many labels that is."""
-        expected, scale = await self._recomputed()
+    async def check_against_topics(self, *, ignore: Callable[[Any], bool] = lambda label: False) -> int:
+        """Redis holds what a recomputation from scratch gives; returns how many labels that is.
+
+        Args:
+            ignore: labels that count nothing.
+        """
+        expected, scale = await self._recomputed(ignore)
         whole = self.ensemble().algorithm.merge(await self.in_redis())
         assert whole.n == expected.n
         assert whole.clock == expected.clock
@@ -197,13 +201,15 @@ class World:
             assert np.abs(whole.sums[name] - array).max() <= 1e-12 * max(1.0, scale), name
         return whole.n
 
-    async def _recomputed(self) -> tuple[Contribution, float]:
+    async def _recomputed(self, ignore: Callable[[Any], bool]) -> tuple[Contribution, float]:
         fused = {r.key.decode(): json.loads(r.value) for r in await self.read(self.topics.fused)}
         winners: dict[str, tuple[Any, dict[str, Any]]] = {}
         for record in await self.read(self.topics.feedback):
             label = json.loads(record.value)
             place = (label.get("revision", 0), record.timestamp, record.offset)
             request_id = label["request_id"]
+            if ignore(label["label"]):
+                continue
             if request_id in fused and (request_id not in winners or place > winners[request_id][0]):
                 winners[request_id] = place, label
         algorithm, part, scale = self.ensemble().algorithm, Contribution(MEMBERS), 0.0
