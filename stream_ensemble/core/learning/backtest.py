@@ -57,10 +57,11 @@ def in_bursts(rows: int, size: int) -> NDArray[np.int64]:
     return (np.arange(rows, dtype=np.int64) // size + 1) * size
 
 
-def play(stream: Stream, algorithm: Additive, loss: Loss) -> Played:
+def play(stream: Stream, algorithm: Additive, loss: Loss, clocks: NDArray[np.int64] | None = None) -> Played:
     """Fuse every row with what had been learned by then.
 
-    Shapes as in ``Stream``.
+    Args:
+        clocks: T, what forgetting is counted in; None: labels learned before each row, as the live learner.
     """
     total, k = stream.awake.shape
     order = np.argsort(stream.arrival, kind="stable")
@@ -79,9 +80,8 @@ def play(stream: Stream, algorithm: Additive, loss: Loss) -> Played:
         fused = algorithm.fuse(credit, outputs, awake)
         losses[rows] = loss.loss(loss.points(fused, stream.labels[rows]), stream.labels[rows])
         weights[rows] = algorithm.pool(credit, awake)
-        state.keep(
-            rows, credit, Labelled(outputs, awake, stream.labels[rows], np.ones(stop - start), 0.0), counts
-        )
+        labelled = Labelled(outputs, awake, stream.labels[rows], np.ones(stop - start), 0.0)
+        state.keep(rows, credit, labelled, counts if clocks is None else clocks[rows])
         start = stop
     return Played(losses, weights, state.learned)
 

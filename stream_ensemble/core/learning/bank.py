@@ -26,7 +26,7 @@ from stream_ensemble.core.learning.algorithm import Labelled
 from stream_ensemble.core.learning.contribution import PER_ARM
 from stream_ensemble.core.learning.losses import LogLoss, Loss, regrets
 from stream_ensemble.core.learning.ml_poly import ml_poly_weights
-from stream_ensemble.core.learning.pooling import over_awake
+from stream_ensemble.core.learning.pooling import over_awake, patterns
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +60,11 @@ class Bank(Additive):
     credit is A x K arm weights, then J top weights, all unnormalised.
 
     Args:
-        arms: linear arms before geometric ones. Geometric ones need class probabilities and log loss.
-        top_half_life: labels until the top half forgets.
-        floor: share of the weight that is spread evenly, at both levels.
         loss: of the fused output.
+        arms: linear arms before geometric ones, which need class probabilities and log loss; None: all of
+            them under log loss, the linear ones under any other.
+        top_half_life: labels until the top half forgets; None: 2000 under log loss, 700 under any other.
+        floor: share of the weight that is spread evenly, at both levels.
     """
 
     name = "bank"
@@ -71,15 +72,20 @@ class Bank(Additive):
     def __init__(
         self,
         members: tuple[str, ...],
-        *,
-        arms: Sequence[Arm] = LINEAR_ARMS + GEOMETRIC_ARMS,
-        top_half_life: float = 2000.0,
-        floor: float = 0.01,
         loss: Loss | None = None,
+        *,
+        arms: Sequence[Arm] | None = None,
+        top_half_life: float | None = None,
+        floor: float = 0.01,
     ) -> None:
+        self._loss = loss or LogLoss()
+        probabilities = isinstance(self._loss, LogLoss)
+        if arms is None:
+            arms = LINEAR_ARMS + GEOMETRIC_ARMS if probabilities else LINEAR_ARMS
+        if top_half_life is None:
+            top_half_life = 2000.0 if probabilities else 700.0
         self.members = members
         self.arms = tuple(arms)
-        self._loss = loss or LogLoss()
         self._floor = floor
         self._taus = np.array([arm.tau for arm in arms if arm.tau is not None])
         self._linear = len(self.arms) - len(self._taus)
@@ -121,32 +127,33 @@ class Bank(Additive):
 
     def fuse(self, credit: Floats, outputs: Floats, awake: NDArray[np.bool_]) -> Floats:
         """See ``Algorithm``."""
-        weights, top = self._levels(credit, awake)
+        weights, top = self._levels_by_pattern(credit, awake)
         means = self._linear + 1
         pooled = (top[:, :means, None] * weights[:, :means]).sum(axis=1)
-        fused: Floats = pooled[:, 0, None] * outputs[:, 0]
-        for k in range(1, outputs.shape[1]):
-            fused += pooled[:, k, None] * outputs[:, k]
+        # Rows last: they are many, members and classes are few.
+        columns = np.ascontiguousarray(outputs.transpose(1, 2, 0))
+        fused = pooled[:, 0] * columns[0]
+        for k in range(1, len(columns)):
+            fused += pooled[:, k] * columns[k]
         if len(self._taus):
-            shapes = geometric.pool(outputs, weights[:, means:], self._taus)
+            shapes = geometric.pool(columns, weights[:, means:] * self._taus[:, None])
             for g in range(len(self._taus)):
-                fused += top[:, means + g, None] * shapes[:, g]
-        fused[~awake.any(axis=1)] = 0.0
-        return fused
+                fused += top[:, means + g] * shapes[g]
+        fused[:, ~awake.any(axis=1)] = 0.0
+        return np.ascontiguousarray(fused.T)
 
     def increments(self, credit: Floats, labelled: Labelled) -> Increments:
         """See ``Additive``."""
         outputs, awake, labels = labelled.outputs, labelled.awake, labelled.labels
-        same = credit.ndim == 1 and bool((awake == awake[:1]).all())
-        weights, top = self._levels(credit, awake[:1] if same else awake)
+        weights, top = self._levels_by_pattern(credit, awake)
         points = self._loss.points(outputs, labels)
         means = self._linear + 1
         r = regrets(self._loss, points, weights[:, : self._linear], awake, labels)
         of_arms = np.matmul(weights[:, :means], points)
         if len(self._taus):
-            shapes, more = geometric.regrets(outputs, weights[:, means:], self._taus, awake, labels)
+            truth, more = geometric.regrets(outputs, weights[:, means:], self._taus, awake, labels)
             r = np.concatenate([r, more], axis=1)
-            of_arms = np.concatenate([of_arms, self._loss.points(shapes, labels)], axis=1)
+            of_arms = np.concatenate([of_arms, truth[..., None]], axis=1)
         somebody = np.broadcast_to(awake.any(axis=1, keepdims=True), of_arms.shape[:2])
         r_top = regrets(self._loss, of_arms, top[:, None], somebody, labels)[:, 0]
         return self._named(r, r_top)
@@ -165,6 +172,16 @@ class Bank(Additive):
             sums[name] = both[:, j]
             maxima[name] = top_sizes[:, j : j + 1]
         return Increments(sums, maxima)
+
+    def _levels_by_pattern(self, credit: Floats, awake: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+        """As :meth:`_levels`, worked out once for each set of awake members; 1 row where all are the same."""
+        if credit.ndim > 1:
+            return self._levels(credit, awake)
+        if (awake == awake[:1]).all():
+            return self._levels(credit, awake[:1])
+        first, which = patterns(awake)
+        weights, top = self._levels(credit, awake[first])
+        return weights[which], top[which]
 
     def _levels(self, credit: Floats, awake: NDArray[np.bool_]) -> tuple[Floats, Floats]:
         """Weights of the members in each arm, R x J x K, and of the arms, R x J, floors applied."""

@@ -8,6 +8,7 @@ from stream_ensemble.config import Classification, Learning
 from stream_ensemble.core.learning.algorithm import Algorithm
 from stream_ensemble.core.learning.bank import Bank
 from stream_ensemble.core.learning.fixed import Fixed, uniform
+from stream_ensemble.core.learning.losses import LogLoss
 from stream_ensemble.core.learning.ml_poly import MLPoly
 from stream_ensemble.errors import SettingsError
 
@@ -20,7 +21,7 @@ def make(learning: Learning, task: Classification, members: tuple[str, ...]) -> 
     """
     algorithm: str = learning.algorithm
     if algorithm == "bank":
-        return Bank(members, floor=learning.floor)
+        return Bank(members, LogLoss(), floor=learning.floor)
     if algorithm == "ml_poly":
         return MLPoly(members, learning.half_life, learning.floor)
     if algorithm == "uniform":

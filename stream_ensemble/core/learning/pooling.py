@@ -37,3 +37,18 @@ def pooled_once(
     """Weights of R rows; a single row of them, to be broadcast, where all rows have the same."""
     same = credit.ndim == 1 and bool((awake == awake[:1]).all())
     return pool(credit, awake[:1] if same else awake)
+
+
+def patterns(awake: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The different sets of awake members: a row of each, and which one each row has. Shapes: R x K."""
+    rows, k = awake.shape
+    bits = np.zeros((rows, -(-k // 64) * 8), np.uint8)
+    bits[:, : -(-k // 8)] = np.packbits(awake, axis=1)
+    words = bits.view(np.uint64)
+    _, first, which = np.unique(
+        words[:, 0] if k <= 64 else words,
+        axis=None if k <= 64 else 0,
+        return_index=True,
+        return_inverse=True,
+    )
+    return first, which.reshape(rows)

@@ -38,7 +38,7 @@ def _regressors() -> dict[str, Make]:
     made: dict[str, Make] = {}
     for name, loss in VALUE_LOSSES.items():
         made[f"ml_poly, {name}"] = lambda members, loss=loss: MLPoly(members, 20.0, loss=loss)
-        made[f"bank, {name}"] = lambda members, loss=loss: Bank(members, arms=LINEAR_ARMS, loss=loss)
+        made[f"bank, {name}"] = lambda members, loss=loss: Bank(members, loss)
     return made
 
 

@@ -74,18 +74,20 @@ def test_geometric_regret_is_the_gradient_in_softmax_logits(tau: float) -> None:
     outputs, labels, raw = _example(LogLoss())
     theta = torch.tensor(raw, requires_grad=True)
     w = theta.softmax(1)
-    logits = tau * (w[:, :, None] * torch.tensor(outputs).clamp(min=geometric.SMALLEST).log()).sum(1)
+    logits = tau * (w[:, :, None] * torch.tensor(outputs).clamp(min=geometric.SMALLEST_SHARE / 3).log()).sum(
+        1
+    )
     q = logits.softmax(1)
     (gradient,) = torch.autograd.grad(
         torch.nn.functional.nll_loss(q.log(), torch.tensor(labels), reduction="sum"), theta
     )
     weights = w.detach().numpy()
     awake = np.ones((20, 5), np.bool_)
-    pools, r = geometric.regrets(outputs, weights[:, None], np.array([tau]), awake, labels)
+    truth, r = geometric.regrets(outputs, weights[:, None], np.array([tau]), awake, labels)
     np.testing.assert_allclose(-weights * r[:, 0], gradient.numpy(), rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(pools[:, 0], q.detach(), rtol=1e-12)
-    pooled = geometric.pool(outputs, weights[:, None], np.array([tau]))
-    np.testing.assert_allclose(pooled, pools, rtol=1e-12)
+    np.testing.assert_allclose(truth[:, 0], q.detach()[np.arange(20), labels], rtol=1e-12)
+    pooled = geometric.pool(outputs.transpose(1, 2, 0), tau * weights[:, None])
+    np.testing.assert_allclose(pooled[0].T, q.detach(), rtol=1e-12)
 
 
 def _log_regrets(truth: list[float], weights: list[float]) -> list[float]:

@@ -1,0 +1,1 @@
+"""What the default learning gives on recorded streams, with labels late, missing or in bursts."""
