@@ -40,9 +40,9 @@ def _agent(ensemble: FusedEnsemble) -> None:
 
     @app.agent(topic, name=f"fuse-{ensemble.name}")  # type: ignore[untyped-decorator]
     async def fuse(stream: Any) -> None:
-        async for chunk in stream:
+        async for chunks in stream:
             try:
-                await _owner().process(chunk, stream.current_event.message.generation_id)
+                await _owner().process(chunks, stream.current_event.message.generation_id)
             except asyncio.CancelledError:
                 raise
             except Exception as error:

@@ -22,6 +22,8 @@ from stream_ensemble.kafka.transport import ChunkApp, ChunkConsumer
 log = logging.getLogger(__name__)
 
 _TICK_S = 0.01
+#: Chunks of one partition and fetch are processed in one go up to this size.
+_TOGETHER_BYTES = 256 << 10
 _RETRY_S = (0.1, 0.5, 2.0, 5.0)
 #: A fence is renewed long before the broker forgets the producer id (1 day) or the transactional id (7 days).
 FENCE_RENEWAL_S = 6 * 3600.0
@@ -61,16 +63,30 @@ class FuseOwner:
 
     # --- records ----------------------------------------------------------------------------------
 
-    async def process(self, chunk: Chunk, generation: int) -> None:
-        """Give a chunk to its partition, when the producer has room."""
-        await self._producer.room()
-        if generation != self._generation or not self._consumer.is_current(chunk):
+    async def process(self, chunks: Sequence[Chunk], generation: int) -> None:
+        """Give chunks of one partition number to their partition, when the producer has room.
+
+        Small ones together, since much of the work is per call; large ones one by one, since others wait.
+        """
+        if sum(chunk.size for chunk in chunks) <= _TOGETHER_BYTES:
+            await self._process(chunks, generation)
             return
-        ensemble, topic = self._topic_index[chunk.tp.topic]
-        partition = self.partitions.get((ensemble.name, chunk.tp.partition))
+        for chunk in chunks:
+            await self._process([chunk], generation)
+            await asyncio.sleep(0)
+
+    async def _process(self, chunks: Sequence[Chunk], generation: int) -> None:
+        await self._producer.room()
+        if generation != self._generation:
+            return
+        ensemble, _ = self._topic_index[chunks[0].tp.topic]
+        partition = self.partitions.get((ensemble.name, chunks[0].tp.partition))
         if partition is None or partition.closed:
             return
-        partition.process(topic, chunk, time.monotonic())
+        current = [chunk for chunk in chunks if self._consumer.is_current(chunk)]
+        partition.process(
+            [(self._topic_index[chunk.tp.topic][1], chunk) for chunk in current], time.monotonic()
+        )
 
     async def keep_time(self) -> None:
         """Look at the evidence of all partitions again and again, until cancelled."""

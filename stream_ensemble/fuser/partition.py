@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -24,10 +25,10 @@ from stream_ensemble.core.partitioning import partition_of
 from stream_ensemble.errors import RecordError
 from stream_ensemble.fuser.fusion import Fusion
 from stream_ensemble.fuser.held import HeldOffsets
-from stream_ensemble.kafka.chunks import Chunk, EndEvidence
+from stream_ensemble.kafka.chunks import Chunk, Columns, EndEvidence
 from stream_ensemble.kafka.decode import PredictionReader, Read, ReadRequests, Refused, RequestReader
 from stream_ensemble.kafka.encode import FusedFormat
-from stream_ensemble.kafka.fenced_producer import FencedProducer
+from stream_ensemble.kafka.fenced_producer import FencedProducer, Headers
 from stream_ensemble.messages import (
     HEADER_DEAD_LETTER,
     HEADER_FORWARDED,
@@ -57,11 +58,7 @@ class _Leaving:
     offset: int
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes]]
-
-    def append_to(self, batch: Any) -> Any:
-        """What the batch builder answers: None when it is full."""
-        return batch.append(timestamp=None, key=self.key, value=self.value, headers=self.headers)
+    headers: Headers
 
 
 class FuserPartition:
@@ -97,36 +94,42 @@ class FuserPartition:
 
     # --- in ---------------------------------------------------------------------------------------
 
-    def process(self, topic: int, chunk: Chunk, now: float) -> None:
-        """Take a chunk of input topic ``topic``; ``now`` is monotonic seconds."""
+    def process(self, chunks: Sequence[tuple[int, Chunk]], now: float) -> None:
+        """Take chunks with the input topic of each; ``now`` is monotonic seconds."""
         if self.closed:
             return
-        columns = chunk.columns()
         parts: list[Decided] = []
-        newest = -1
-        if columns.records:
-            newest = int(columns.appended.max())
-            if topic == self.outlets.requests:
-                requests, refused = self._requests.read(topic, columns)
-                if requests is not None:
-                    verdicts, decided = self.join.add_requests(requests.rows, now)
-                    parts.append(decided)
-                    if verdicts.any():
-                        self._reroute(requests, verdicts)
-            else:
-                reads, refused = self._predictions.read(topic, columns)
-                self._count_refused(refused)
-                for read in reads:
-                    verdicts, decided = self.join.add_predictions(read.rows, now)
-                    parts.append(decided)
-                    if verdicts.any():
-                        self._reroute(read, verdicts)
-            if refused:
-                self._dead_letter(topic, refused)
-            self._send_aside()
-        self.join.progress.read(topic, newest, chunk.next_offset)
+        for topic, chunk in chunks:
+            columns = chunk.columns()
+            newest = -1
+            if columns.records:
+                newest = int(columns.appended.max())
+                parts += self._take(topic, columns, now)
+            self.join.progress.read(topic, newest, chunk.next_offset)
+        self._send_aside()
         parts.append(self.join.advance())
         self._publish(joined([part for part in parts if len(part)]))
+
+    def _take(self, topic: int, columns: Columns, now: float) -> list[Decided]:
+        """Records into the join; what it does not use goes elsewhere. Returns what ended."""
+        if topic == self.outlets.requests:
+            requests, refused = self._requests.read(topic, columns)
+            reads: Sequence[Read | ReadRequests] = [requests] if requests is not None else []
+        else:
+            reads, refused = self._predictions.read(topic, columns)
+            self._count_refused(refused)
+        decided = []
+        for read in reads:
+            if isinstance(read, ReadRequests):
+                verdicts, ended = self.join.add_requests(read.rows, now)
+            else:
+                verdicts, ended = self.join.add_predictions(read.rows, now)
+            decided.append(ended)
+            if verdicts.any():
+                self._reroute(read, verdicts)
+        if refused:
+            self._dead_letter(topic, refused)
+        return decided
 
     def tick(self, evidence: Sequence[EndEvidence | None], unreadable: Sequence[bool]) -> None:
         """Look at the newest evidence per input topic and decide what it allows."""
@@ -169,28 +172,16 @@ class FuserPartition:
             return
         keys, values, order = self._fusion.encode(self.join.slots, decided, self._form)
         slots = decided.slots[order]
-        headers: list[list[tuple[str, bytes]]] = [[]] * len(keys)
+        headers: list[Headers] | None = None
         if self.join.slots.trace_of:
             traces = map(self.join.slots.trace_of.get, slots.tolist())
             headers = [[] if trace is None else [(HEADER_TRACE, trace)] for trace in traces]
-        batch = self._producer.new_batch()
-        begin = 0
-        for place, (key, value, carried) in enumerate(zip(keys, values, headers, strict=True)):
-            if batch.append(timestamp=None, key=key, value=value, headers=carried) is None:
-                self._send_fused(batch, slots[begin:place])
-                batch, begin = self._producer.new_batch(), place
-                batch.append(timestamp=None, key=key, value=value, headers=carried)
-        self._send_fused(batch, slots[begin:])
+        for future, begin, end in self._producer.send(self.outlets.fused, keys, values, headers):
+            future.add_done_callback(partial(self._fused_delivered, slots[begin:end]))
 
-    def _send_fused(self, batch: Any, slots: NDArray[np.int64]) -> None:
-        delivery = self._producer.enqueue(batch, self.outlets.fused)
-
-        def delivered(future: asyncio.Future[Any]) -> None:
-            if self._failed(future):
-                return
+    def _fused_delivered(self, slots: NDArray[np.int64], future: asyncio.Future[Any]) -> None:
+        if not self._failed(future):
             self.join.release(slots)
-
-        delivery.add_done_callback(delivered)
 
     def _failed(self, future: asyncio.Future[Any]) -> bool:
         error = asyncio.CancelledError() if future.cancelled() else future.exception()
@@ -279,28 +270,22 @@ class FuserPartition:
     def _send_aside(self) -> None:
         leaving, self._leaving = self._leaving, {}
         for target, records in leaving.items():
-            batch, begin = self._producer.new_batch(), 0
-            for place, record in enumerate(records):
-                if record.append_to(batch) is None:
-                    self._send_leaving(batch, target, records[begin:place])
-                    batch, begin = self._producer.new_batch(), place
-                    record.append_to(batch)
-            self._send_leaving(batch, target, records[begin:])
+            self._send_leaving(target, records)
 
-    def _send_leaving(self, batch: Any, target: TopicPartition, records: list[_Leaving]) -> None:
-        def delivered(future: asyncio.Future[Any]) -> None:
-            if _too_large(future) and target == self.outlets.dead_letter and records[0].value is not None:
-                # With the headers it does not fit any more; they say where the original stands.
-                for record in records:
-                    bare = self._producer.new_batch()
-                    record.value = None
-                    record.append_to(bare)
-                    self._send_leaving(bare, target, [record])
-            elif not self._failed(future):
-                for record in records:
-                    self._held.release(record.topic, record.offset)
+    def _send_leaving(self, target: TopicPartition, records: Sequence[_Leaving]) -> None:
+        keys, values = [r.key for r in records], [r.value for r in records]
+        for future, begin, end in self._producer.send(target, keys, values, [r.headers for r in records]):
+            future.add_done_callback(partial(self._aside_delivered, target, records[begin:end]))
 
-        self._producer.enqueue(batch, target).add_done_callback(delivered)
+    def _aside_delivered(
+        self, target: TopicPartition, records: Sequence[_Leaving], future: asyncio.Future[Any]
+    ) -> None:
+        if _too_large(future) and target == self.outlets.dead_letter and records[0].value is not None:
+            # With the headers it does not fit any more; they say where the original stands.
+            self._send_leaving(target, [replace(record, value=None) for record in records])
+        elif not self._failed(future):
+            for record in records:
+                self._held.release(record.topic, record.offset)
 
 
 def _too_large(future: asyncio.Future[Any]) -> bool:

@@ -17,14 +17,23 @@ class Chunk:
     Attributes:
         first: the position this fetch started from; records before it in a compressed batch are not ours.
         next_offset: the position after it; may be beyond the last record (control records, compaction).
+        size: bytes as fetched, compressed.
         start: which start of reading it belongs to, see ``ChunkConsumer.is_current``.
     """
 
-    __slots__ = ("batches", "first", "next_offset", "start", "tp")
+    __slots__ = ("batches", "first", "next_offset", "size", "start", "tp")
 
     def __init__(
-        self, tp: TopicPartition, first: int, next_offset: int, batches: list[Any], start: int = 0
+        self,
+        tp: TopicPartition,
+        first: int,
+        next_offset: int,
+        batches: list[Any],
+        *,
+        start: int = 0,
+        size: int = 0,
     ) -> None:
+        self.size = size
         self.start = start
         self.tp = tp
         self.first = first

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import ProducerClosed
@@ -61,6 +61,18 @@ class _FencedSequences(TransactionManager):
         return int(self._current.epoch)
 
 
+Headers = list[tuple[str, bytes]]
+_NO_HEADERS: Headers = []
+
+
+class Delivery(NamedTuple):
+    """Records ``begin`` to ``end`` (not included) of a call share this future."""
+
+    future: asyncio.Future[Any]
+    begin: int
+    end: int
+
+
 class FencedProducer:
     """Publishes whole batches, in order, to partitions that were fenced first, and single records to any
     other.
@@ -97,6 +109,7 @@ class FencedProducer:
         self._producer._sender._txn_manager = self._sequences
         self._producer._message_accumulator._txn_manager = self._sequences
         self._unacknowledged: dict[TopicPartition, set[asyncio.Future[Any]]] = {}
+        self._sizes: dict[asyncio.Future[Any], int] = {}
         self.bytes_in_flight = 0
         self._room = asyncio.Event()
         self._room.set()
@@ -134,39 +147,72 @@ class FencedProducer:
         for tp in partitions:
             self._sequences.revoke(tp)
 
-    def new_batch(self) -> Any:
-        """An empty batch builder; ``append(timestamp=, key=, value=, headers=)`` answers None when it is
-        full.
-        """
-        return self._producer.create_batch()
+    def send(
+        self,
+        tp: TopicPartition,
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None],
+        headers: Sequence[Headers] | None = None,
+    ) -> list[Delivery]:
+        """Hand R records over, in order and without an await.
 
-    def enqueue(self, batch: Any, tp: TopicPartition) -> asyncio.Future[Any]:
-        """Hand a batch over, without an await. The future resolves when all in-sync replicas have it.
+        They join the batch that still waits for the sender, if there is one: otherwise small batches would
+        queue up behind each other, one round trip each.
+
+        Returns:
+            A Delivery per batch; its future resolves when all in-sync replicas have the batch.
 
         Raises:
             ProducerClosed, KafkaError: aiokafka's sender has ended; nothing can be sent any more.
         """
         carrier = self._producer if self._sequences.holds(tp) else self._plain
-        ended = carrier._message_accumulator._exception
-        if ended is not None:
-            raise ended
-        batch.close()
-        size = batch.size()
-        delivery: asyncio.Future[Any] = carrier._message_accumulator._append_batch(batch, tp).future
-        waiting = self._unacknowledged.setdefault(tp, set())
-        waiting.add(delivery)
-        self.bytes_in_flight += size
-        if self.bytes_in_flight >= self.max_bytes_in_flight:
-            self._room.clear()
+        accumulator = carrier._message_accumulator
+        if accumulator._exception is not None:
+            raise accumulator._exception
+        batch = self._waiting_batch(accumulator, tp)
+        size = batch._builder.size()
+        deliveries = []
+        begin = 0
+        for place, (key, value) in enumerate(zip(keys, values, strict=True)):
+            carried = headers[place] if headers is not None else _NO_HEADERS
+            if batch._builder.append(timestamp=None, key=key, value=value, headers=carried) is None:
+                if place > begin:
+                    deliveries.append(Delivery(batch.future, begin, place))
+                self._count(batch, batch._builder.size() - size)
+                batch._builder.close()
+                batch, begin, size = self._new_batch(accumulator, tp), place, 0
+                batch._builder.append(timestamp=None, key=key, value=value, headers=carried)
+        deliveries.append(Delivery(batch.future, begin, len(keys)))
+        self._count(batch, batch._builder.size() - size)
+        return deliveries
+
+    def _waiting_batch(self, accumulator: Any, tp: TopicPartition) -> Any:
+        """The last batch the sender has not taken yet; one it has taken may not grow, its sequence is set."""
+        waiting = accumulator._batches.get(tp)
+        if waiting and waiting[-1].retry_count == 0 and not waiting[-1]._builder.closed():
+            return waiting[-1]
+        return self._new_batch(accumulator, tp)
+
+    def _new_batch(self, accumulator: Any, tp: TopicPartition) -> Any:
+        batch = accumulator._append_batch(accumulator.create_builder(), tp)
+        futures = self._unacknowledged.setdefault(tp, set())
+        futures.add(batch.future)
+        self._sizes[batch.future] = 0
 
         def done(future: asyncio.Future[Any]) -> None:
-            waiting.discard(future)
-            self.bytes_in_flight -= size
+            futures.discard(future)
+            self.bytes_in_flight -= self._sizes.pop(future)
             if self.bytes_in_flight < self.max_bytes_in_flight:
                 self._room.set()
 
-        delivery.add_done_callback(done)
-        return delivery
+        batch.future.add_done_callback(done)
+        return batch
+
+    def _count(self, batch: Any, size: int) -> None:
+        self._sizes[batch.future] += size
+        self.bytes_in_flight += size
+        if self.bytes_in_flight >= self.max_bytes_in_flight:
+            self._room.clear()
 
     async def room(self) -> None:
         """Wait until less than ``max_bytes_in_flight`` is unacknowledged."""

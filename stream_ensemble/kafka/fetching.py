@@ -137,11 +137,12 @@ def _take(tp: TopicPartition, result: FetchResult, start: int) -> Chunk | None:
         return None
     partition_records = result._partition_records
     first = partition_records.next_fetch_offset
+    size = partition_records._records.size_in_bytes()
     batches = _batches(tp, partition_records)
     result._update_position()
     next_offset = partition_records.next_fetch_offset
     result._partition_records = None
-    return Chunk(tp, first, next_offset, batches, start)
+    return Chunk(tp, first, next_offset, batches, start=start, size=size)
 
 
 def _batches(tp: TopicPartition, source: PartitionRecords) -> list[Any]:

@@ -1,6 +1,7 @@
 """A Faust transport that delivers whole chunks and leaves offsets to the partitions' owner.
 
-Stock Faust makes four tasks a record; this hands an agent one Event per (topic partition, Chunk).
+Stock Faust makes four tasks a record; this hands an agent one Event per fetch and partition number, whose
+value is a list of Chunks, one per topic partition.
 Committing, acknowledging and what happens on a rebalance is the owner's business (:class:`PartitionOwner`),
 because an offset may be released only when what it led to is acknowledged. Leans on faust-streaming
 0.15.3's private driver; ``tests/contract/test_private_api.py`` fails when it moves.
@@ -92,7 +93,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
 
 
 class ChunkConsumer(driver.Consumer):
-    """Delivers chunks; asks :class:`PartitionOwner` for offsets."""
+    """Delivers lists of chunks; asks :class:`PartitionOwner` for offsets."""
 
     RebalanceListener = _Listener
     _thread: _ConsumerThread
@@ -117,8 +118,8 @@ class ChunkConsumer(driver.Consumer):
                 if not records:
                     await asyncio.sleep(0)
                     continue
-                for tp, chunks in records.items():
-                    if not await self._deliver(tp, chunks, generation):
+                for channel, chunks in self._by_partition(records):
+                    if not await self._deliver(channel, chunks, generation):
                         break
         except self.consumer_stopped_errors:
             if not self.app.should_stop:
@@ -127,34 +128,45 @@ class ChunkConsumer(driver.Consumer):
             if not self.app.should_stop:
                 raise
 
-    async def _deliver(self, tp: TopicPartition, chunks: list[Chunk], generation: int) -> bool:
-        """Queue chunks for the agents; False when a rebalance made them worthless."""
-        for chunk in chunks:
-            if not self.flow_active or self.app.consumer_generation_id != generation:
-                return False
-            message = ConsumerMessage(
-                tp.topic,
-                tp.partition,
-                chunk.next_offset - 1,
-                0.0,
-                0,
-                None,
-                None,
-                chunk,
-                None,
-                0,
-                0,
-                TP(tp.topic, tp.partition),
-                generation_id=generation,
-            )
+    def _by_partition(
+        self, records: Mapping[TopicPartition, list[Chunk]]
+    ) -> Iterable[tuple[Any, list[Chunk]]]:
+        """What one fetch brought, as one list per stream and partition number: its topics are joined
+        anyway."""
+        groups: dict[tuple[int, int], tuple[Any, list[Chunk]]] = {}
+        for tp, chunks in records.items():
             for channel in self.app.topics._tp_index[TP(tp.topic, tp.partition)]:
-                try:
-                    await channel.queue.put(Event(self.app, None, chunk, None, message))
-                except asyncio.CancelledError:
-                    # A rebalance clears the stream queues, which cancels a put that waits for room.
-                    if self.app.should_stop or not self._rebalanced_since(generation):
-                        raise
-                    return False
+                groups.setdefault((id(channel), tp.partition), (channel, []))[1].extend(chunks)
+        return groups.values()
+
+    async def _deliver(self, channel: Any, chunks: list[Chunk], generation: int) -> bool:
+        """Queue chunks for an agent; False when a rebalance made them worthless."""
+        if not self.flow_active or self.app.consumer_generation_id != generation:
+            return False
+        tp = TP(chunks[0].tp.topic, chunks[0].tp.partition)
+        offset = chunks[0].next_offset - 1
+        message = ConsumerMessage(
+            tp.topic,
+            tp.partition,
+            offset,
+            0.0,
+            0,
+            None,
+            None,
+            chunks,
+            None,
+            0,
+            0,
+            tp,
+            generation_id=generation,
+        )
+        try:
+            await channel.queue.put(Event(self.app, None, chunks, None, message))
+        except asyncio.CancelledError:
+            # A rebalance clears the stream queues, which cancels a put that waits for room.
+            if self.app.should_stop or not self._rebalanced_since(generation):
+                raise
+            return False
         return True
 
     def _rebalanced_since(self, generation: int) -> bool:
