@@ -46,11 +46,12 @@ def _agent(ensemble: LearnedEnsemble) -> None:
 
     @app.agent(topic, name=f"learn-{ensemble.name}")  # type: ignore[untyped-decorator]
     async def learn(stream: Any) -> None:
-        async for chunk in stream:
+        async for chunks in stream:
             try:
                 owner = _owner()
                 assert owner is not None
-                await owner.process(chunk, stream.current_event.message.generation_id)
+                for chunk in chunks:
+                    await owner.process(chunk, stream.current_event.message.generation_id)
             except asyncio.CancelledError:
                 raise
             except Exception as error:

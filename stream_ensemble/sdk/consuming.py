@@ -165,7 +165,7 @@ class TopicReader:
         return self._consumer
 
 
-class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+class _Rebalance(ConsumerRebalanceListener):
     def __init__(
         self,
         on_revoked: Callable[[], Awaitable[None]],
