@@ -50,7 +50,8 @@ def regrets(
 
 
 def _logs(columns: Floats) -> Floats:
-    return np.log(np.maximum(columns, SMALLEST_SHARE / columns.shape[1]))
+    logs: Floats = np.log(np.maximum(columns, SMALLEST_SHARE / columns.shape[1]))
+    return logs
 
 
 def _pool(logs: Floats, exponents: Floats) -> Floats:

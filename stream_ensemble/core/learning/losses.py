@@ -186,6 +186,24 @@ def regrets(loss: Loss, points: Floats, weights: Floats, awake: NDArray[np.bool_
     return result
 
 
+def own_regrets(
+    loss: Loss, outputs: Floats, weights: Floats, awake: NDArray[np.bool_], labels: Labels
+) -> Floats:
+    """Regrets from the members' own losses, not the fused one's: ``r_i = sum_j w_j l_j - l_i``.
+
+    Shapes: outputs R x K x C, weights R x K or 1 x K, awake R x K, labels R, result R x K. Zero where asleep
+    and where within rounding: below 1e-12 of the largest loss.
+    """
+    own = np.stack(
+        [loss.loss(loss.points(outputs[:, k], labels), labels) for k in range(outputs.shape[1])], axis=1
+    )
+    own = np.where(awake, own, 0.0)
+    r = (weights * own).sum(axis=1, keepdims=True) - own
+    significant = awake & (np.abs(r) >= _TINY * np.abs(own).max(axis=1, keepdims=True))
+    result: Floats = np.where(significant, np.clip(r, -_LARGEST_REGRET, _LARGEST_REGRET), 0.0)
+    return result
+
+
 def _bounded(values: Labels) -> Floats:
     return np.clip(values.astype(np.float64), -_LARGEST, _LARGEST)
 

@@ -8,13 +8,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_ensemble.core.learning.ada_normal_hedge import AdaNormalHedge
 from stream_ensemble.core.learning.additive import Additive
 from stream_ensemble.core.learning.algorithm import Labelled
 from stream_ensemble.core.learning.bank import LINEAR_ARMS, Bank
+from stream_ensemble.core.learning.best_single import BestSingle
 from stream_ensemble.core.learning.contribution import Contribution
+from stream_ensemble.core.learning.ewa import EWA
 from stream_ensemble.core.learning.fixed import Fixed, uniform
 from stream_ensemble.core.learning.losses import Absolute, Brier, Loss, Pinball, Square
 from stream_ensemble.core.learning.ml_poly import MLPoly
+from stream_ensemble.core.learning.softmax_gradient import SoftmaxGradient
 
 DATA = Path(__file__).parents[2] / "data"
 
@@ -27,6 +31,10 @@ CLASSIFIERS: dict[str, Make] = {
     "ml_poly, brier": lambda members: MLPoly(members, loss=Brier()),
     "bank": lambda members: Bank(members),
     "bank of means": lambda members: Bank(members, arms=LINEAR_ARMS),
+    "ewa": lambda members: EWA(members, rate=0.3),
+    "ada_normal_hedge": lambda members: AdaNormalHedge(members),
+    "softmax_gradient": lambda members: SoftmaxGradient(members, rate=0.3),
+    "best_single": lambda members: BestSingle(members, half_life=30.0),
     "uniform": uniform,
     "fixed": lambda members: Fixed(members, np.arange(1.0, len(members) + 1)),
 }
@@ -38,6 +46,8 @@ def _regressors() -> dict[str, Make]:
     made: dict[str, Make] = {}
     for name, loss in VALUE_LOSSES.items():
         made[f"ml_poly, {name}"] = lambda members, loss=loss: MLPoly(members, 20.0, loss=loss)
+        made[f"ada_normal_hedge, {name}"] = lambda members, loss=loss: AdaNormalHedge(members, loss=loss)
+        made[f"best_single, {name}"] = lambda members, loss=loss: BestSingle(members, loss=loss)
         made[f"bank, {name}"] = lambda members, loss=loss: Bank(members, loss)
     return made
 

@@ -221,6 +221,6 @@ def test_a_label_from_far_behind_the_clock_counts_by_its_age(name: str) -> None:
     alone = learned(algorithm, ahead)
     for array, values in part.sums.items():
         assert np.isfinite(values).all()
-        if algorithm.half_lives[array] is not None:
+        if algorithm.half_lives.get(array) is not None:
             assert (values == alone.sums[array]).all(), array
     assert np.isfinite(algorithm.credit(part)).all()
