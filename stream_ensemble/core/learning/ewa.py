@@ -1,14 +1,15 @@
 """Exponentially weighted average (Hedge): ``w_i ~ exp(rate R_i)`` with R_i the sum of ``l - l_i``.
 
 The losses are the members' own, l being their weighted mean, so that a sleeping member neither gains nor
-loses. Regret against the best member: ``ln K / rate + rate T / 8`` for losses in [0, 1]. The rate has the unit
-of one over the loss, nothing is forgotten, and under delay it collapses onto one member: for comparison.
+loses. Regret against the best member: ``ln K / rate + rate T / 8`` for losses in [0, 1]. The rate has the
+unit of one over the loss, nothing is forgotten, and under delay it collapses onto one member: for comparison.
 Order-free.
 
 References:
-    Littlestone, Warmuth (1994), The weighted majority algorithm; Freund, Schapire (1997), A decision-theoretic
-    generalization of on-line learning; with sleeping members Freund, Schapire, Singer, Warmuth (1997), Using
-    and combining predictors that specialize. River's ``EWARegressor`` is the tests' oracle.
+    Littlestone, Warmuth (1994), The weighted majority algorithm; Freund, Schapire (1997), A
+    decision-theoretic generalization of on-line learning; with sleeping members Freund, Schapire, Singer,
+    Warmuth (1997), Using and combining predictors that specialize. River's ``EWARegressor`` is the tests'
+    oracle.
 """
 
 from __future__ import annotations
