@@ -40,7 +40,8 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What came of it: loss of every row (T), the members' shares in it (T x K), n labels learned."""
+    """What came of it: loss of every row (T), the members' shares in it (T x K), n labels learned before the
+    last row."""
 
     losses: Floats
     weights: Floats

@@ -72,6 +72,12 @@ def test_arrivals() -> None:
     assert in_bursts(5, 2).tolist() == [2, 2, 4, 4, 6]
 
 
+def test_labels_that_come_after_the_last_request_are_not_counted() -> None:
+    labelled = batch("bank", ROWS)
+    stream = Stream(labelled.outputs, labelled.awake, labelled.labels, delayed(ROWS, 3))
+    assert play(stream, CLASSIFIERS["bank"](names(4)), LogLoss()).n == ROWS - 4
+
+
 def test_nothing_of_a_label_is_used_before_it_arrives() -> None:
     labelled = batch("bank", ROWS)
     early = Stream(labelled.outputs, labelled.awake, labelled.labels, delayed(ROWS, 9))
