@@ -31,6 +31,7 @@ from stream_ensemble.learner.publisher import WeightsPublisher
 from stream_ensemble.learner.reading import FeedbackReader
 from stream_ensemble.learner.restore import KEYFRAME_MARGIN_MS, restore, stamp
 from stream_ensemble.learner.standing import Standing, changes_of
+from stream_ensemble.stores import background
 from stream_ensemble.stores.contributions import ContributionStore, Order
 from stream_ensemble.stores.labels import LabelStore
 
@@ -238,8 +239,7 @@ class LearnerPartition:
                 await self.flush(last=True)
         finally:
             if self._publishing is not None:
-                self._publishing.cancel()
-                await asyncio.gather(self._publishing, return_exceptions=True)
+                await background.end([self._publishing])
                 if flush:
                     await self.publisher.publish()
             await self._output.stop()

@@ -71,7 +71,6 @@ class WeightsPublisher:
         look_at = clock() + self._check_interval_s
         while True:
             await self.publish()
-            # Not wait_for: in Python 3.11 it loses a cancellation that comes together with the event.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, look_at - clock())):
                     await self._wake.wait()

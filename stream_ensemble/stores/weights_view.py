@@ -17,6 +17,7 @@ from stream_ensemble.core.learning.algorithm import Algorithm
 from stream_ensemble.core.learning.choose import make
 from stream_ensemble.errors import ServerUnavailableError, StreamEnsembleError
 from stream_ensemble.kafka.security import client_options
+from stream_ensemble.stores import background
 from stream_ensemble.stores.contributions import ContributionStore, Key, Marker, Snapshot, Stored
 from stream_ensemble.stores.credit_snapshot import CreditSnapshot, Pool
 from stream_ensemble.stores.joined import JoinedContributions
@@ -106,9 +107,7 @@ class WeightsView:
 
     async def stop(self) -> None:
         """End the tasks and close the store. The last weights stay readable."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await background.end(self._tasks)
         self._tasks.clear()
         await self._store.close()
 
@@ -180,7 +179,6 @@ class WeightsView:
 
     async def _keep_fresh(self) -> None:
         while True:
-            # Not wait_for: in Python 3.11 it loses a cancellation that comes together with the event.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._poll_interval_s):
                     await self._hint.wait()

@@ -10,7 +10,7 @@ import asyncio
 import json
 import random
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,9 @@ class World:
     async def __aenter__(self) -> World:
         async with admin_client(self.settings.kafka) as client:
             await create_topics(client, wanted_topics(self.settings), self.settings.kafka)
-        self._producer = AIOKafkaProducer(bootstrap_servers=self.settings.kafka.bootstrap_servers)
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=self.settings.kafka.bootstrap_servers, max_request_size=2 << 20
+        )
         await self._producer.start()
         return self
 
@@ -115,11 +117,18 @@ class World:
         await self.write(self.topics.feedback, request_id, json.dumps(record).encode())
 
     async def write(
-        self, topic: str, key: str | None, value: bytes | None, partition: int | None = None
+        self,
+        topic: str,
+        key: str | None,
+        value: bytes | None,
+        *,
+        partition: int | None = None,
+        headers: Sequence[tuple[str, bytes]] = (),
     ) -> None:
+        """Any record, on its canonical partition unless told otherwise."""
         raw = None if key is None else key.encode()
         place = partition if partition is not None or raw is None else partition_of(raw, self.partitions)
-        await self._producer.send_and_wait(topic, value, raw, partition=place)
+        await self._producer.send_and_wait(topic, value, raw, partition=place, headers=list(headers))
 
     def _output(self) -> list[float]:
         counts = [self.random.randint(1, 50) for _ in CLASSES]
@@ -132,6 +141,10 @@ class World:
         return learned_ensemble(
             self.settings, self.name, group_id=f"{self.name}-learn", data_dir=self.data_dir / host
         )
+
+    def with_redis(self, url: str) -> config.Settings:
+        """The settings, with Redis elsewhere."""
+        return msgspec.structs.replace(self.settings, redis=config.Redis(url=url))
 
     def redis(self) -> RedisContributionStore:
         return RedisContributionStore(self.settings.redis, RedisKeys(self.name, self.name))

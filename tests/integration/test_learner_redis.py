@@ -1,0 +1,155 @@
+"""Redis is a view: whatever it loses, learning loses nothing and the weights come back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import redis.asyncio
+
+from stream_ensemble.embedded import EmbeddedRedis
+from stream_ensemble.stores.contributions import Change, Key, Marker, Order
+from stream_ensemble.stores.redis_keys import RedisKeys
+from stream_ensemble.stores.weights_view import WeightsView, view_of
+from tests.integration.learner_world import World, ids, names
+
+WHOLE = Key("class")
+
+
+@pytest.fixture
+def world(kafka_bootstrap: str, redis_url: str, ensemble_name: str, tmp_path: Path) -> World:
+    return World(kafka_bootstrap, redis_url, ensemble_name, tmp_path)
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            if await holds():
+                return
+            await asyncio.sleep(0.02)
+
+
+async def label_all(world: World, some: list[str]) -> None:
+    for request_id, name in names(some):
+        await world.label(request_id, name)
+
+
+async def test_an_idle_owner_brings_everything_back_after_redis_was_emptied(world: World) -> None:
+    async with world, world.owner() as owner:
+        some = ids(10)
+        await world.fused(*some)
+        await label_all(world, some)
+        await owner.catch_up()
+        assert await world.check_against_topics() == 10
+        client = redis.asyncio.Redis.from_url(world.settings.redis.url)
+        keys = RedisKeys(world.name, world.name)
+        await client.delete(keys.weights(WHOLE), keys.markers())
+        await client.aclose()
+
+        async def is_back() -> bool:
+            return bool(await world.in_redis())
+
+        await until(is_back)
+        assert await world.check_against_topics() == 10
+
+
+async def test_learning_goes_on_while_redis_is_away_and_nothing_is_missing_after(
+    kafka_bootstrap: str, ensemble_name: str, tmp_path: Path
+) -> None:
+    data_dir = tmp_path / "redis"
+    data_dir.mkdir()
+    with EmbeddedRedis(data_dir) as server:
+        world = World(kafka_bootstrap, server.url, ensemble_name, tmp_path)
+        async with world, world.owner() as owner:
+            view = view_of(world.settings, world.name)
+            await view.start()
+            some = ids(30)
+            await world.fused(*some)
+            await label_all(world, some[:10])
+            await owner.catch_up()
+            await until(partial(_counts, view, 10))
+            server.kill()
+            await label_all(world, some[10:20])
+            await owner.catch_up()
+            assert owner.partition.publisher.degraded is not None
+            await until(lambda: _is(lambda: view.degraded == "redis-away"))
+            assert view.current(None).version.n == 10
+            server.start()
+            await label_all(world, some[20:])
+            await owner.catch_up()
+            await until(lambda: _is(lambda: view.current(None).version.n == 30))
+            await until(lambda: _is(lambda: view.degraded is None))
+            assert await world.check_against_topics() == 30
+            await view.stop()
+
+
+async def _counts(view: WeightsView, n: int) -> bool:
+    return view.current(None).version.n == n
+
+
+async def _is(holds: Callable[[], bool]) -> bool:
+    return holds()
+
+
+async def test_a_fuser_that_starts_without_redis_has_what_was_learned(world: World) -> None:
+    async with world, world.owner() as owner:
+        some = ids(8)
+        await world.fused(*some)
+        await label_all(world, some)
+        await owner.catch_up()
+        present = view_of(world.settings, world.name)
+        await present.start()
+        nowhere = world.with_redis("redis://127.0.0.1:1/0")
+        absent = view_of(nowhere, world.name)
+        await absent.start()
+        assert absent.degraded == "redis-away"
+        assert absent.current(None).version == present.current(None).version
+        assert absent.current(None).digest == present.current(None).digest
+        await absent.stop()
+        await present.stop()
+
+
+async def test_topics_made_anew_while_redis_remembers_do_not_stop_the_learning(world: World) -> None:
+    async with world:
+        store = world.redis()
+        remembered = Order(2, 40, 1000)
+        async with world.owner() as before:
+            await world.fused("old")
+            await world.label("old", "x")
+            await before.catch_up()
+            (contribution,) = [stored.value for stored in (await store.read([WHOLE])).fields[WHOLE].values()]
+        await store.publish(0, [Change(WHOLE, remembered, contribution)])
+        await store.mark(0, Marker(remembered, complete=True))
+        async with world.owner(host="new") as owner:
+            some = ids(4)
+            await world.fused(*some)
+            await label_all(world, some)
+
+            async def stands_above() -> bool:
+                await owner.catch_up()
+                stored = (await store.read([WHOLE])).fields[WHOLE][0]
+                return stored.order > remembered
+
+            await until(stands_above)
+            assert owner.partition.standing.order.generation == 2
+        await store.close()
+
+
+async def test_new_weights_are_in_use_within_a_second_of_the_label(world: World) -> None:
+    async with world, world.owner() as owner:
+        view = view_of(world.settings, world.name)
+        await view.start()
+        some = ids(20)
+        await world.fused(*some)
+        await owner.catch_up()
+        clock = asyncio.get_running_loop().time
+        for n, request_id in enumerate(some[:5], start=1):
+            await world.label(request_id, "x")
+            labelled = clock()
+            await owner.catch_up()
+            await until(partial(_counts, view, n))
+            assert clock() - labelled < 1.0
+        await view.stop()
