@@ -36,8 +36,8 @@ from stream_ensemble.stores.contributions import ContributionStore, Order
 from stream_ensemble.stores.labels import LabelStore
 
 #: With this much not flushed, a chunk waits for a flush: memory stays bounded whatever the lag.
-_MOST_ANSWERS = 50_000
-_MOST_LABELS = 50_000
+_MOST_ANSWERS = 20_000
+_MOST_LABELS = 20_000
 #: How many orphans one flush gives up, and how many answers it forgets.
 _ORPHANS = 10_000
 _EXPIRED = 20_000

@@ -64,7 +64,7 @@ def charge(
         algorithm = algorithm_over(block.members)
         if block.generation < generation:
             counts["older-generation"] += len(group)
-        elif block.algorithm != algorithm.name:
+        elif block.algorithm != algorithm.name or len(values) != _layout(algorithm):
             counts["other-algorithm"] += len(group)
         else:
             parts[segment] = _learn(parts.get(segment), block, values, group, algorithm_over)
@@ -80,6 +80,11 @@ def _block(digest: str, known: Known) -> tuple[CreditBlock, Vector]:
     if block is None:
         raise StateError(f"credit block {digest} is gone between matching a label and charging it")
     return block, credit_block.decode(digest, block)
+
+
+def _layout(algorithm: Algorithm) -> int:
+    """How many numbers its credit is."""
+    return len(algorithm.credit(algorithm.merge([])))
 
 
 def _learn(

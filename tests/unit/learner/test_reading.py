@@ -1,0 +1,95 @@
+"""Feedback records sorted into labels for here, labels for elsewhere, and what cannot be used."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from stream_ensemble.core.partitioning import partition_of
+from stream_ensemble.kafka.chunks import Columns
+from stream_ensemble.learner.original import Original, unpack
+from stream_ensemble.learner.reading import FeedbackReader, Labels
+
+PARTITIONS = 4
+
+
+class Record(NamedTuple):
+    key: bytes | None
+    value: bytes | None
+    headers: Any = ()
+
+
+def value(request_id: str, **more: Any) -> bytes:
+    record = {"version": 1, "kind": "feedback", "request_id": request_id, "label": "cat"}
+    return json.dumps(record | more).encode()
+
+
+def read(*records: Record, partition: int) -> Labels:
+    reader = FeedbackReader("feedback", partition, PARTITIONS)
+    offsets = np.arange(100, 100 + len(records))
+    return reader.read(Columns(list(records), offsets, offsets * 10))
+
+
+def home(request_id: str) -> int:
+    return partition_of(request_id.encode(), PARTITIONS)
+
+
+def moved(**more: Any) -> list[tuple[str, bytes]]:
+    origin = {"topic": "feedback", "partition": 3, "offset": 7, "row": 2, "appended": 55}
+    return [("traceparent", b"t"), ("stream-ensemble-forwarded", json.dumps(origin | more).encode())]
+
+
+def test_a_label_at_home_is_read_with_its_place_and_kept_as_it_came() -> None:
+    record = Record(b"r", value("r", revision=3, weight=0.5), [("traceparent", b"t")])
+    found = read(record, partition=home("r"))
+    (label,) = found.here
+    assert (label.request_id, label.label, label.revision, label.weight) == ("r", "cat", 3, 0.5)
+    assert (label.appended, label.origin) == (1000, ("feedback", home("r"), 100, 0))
+    assert unpack(label.record) == Original(b"r", record.value, [("traceparent", b"t")])
+
+
+def test_a_forwarded_label_keeps_when_and_where_it_was_first_written() -> None:
+    (label,) = read(Record(b"r", value("r"), moved()), partition=home("r")).here
+    assert (label.appended, label.origin) == (55, ("feedback", 3, 7, 2))
+
+
+def test_a_null_key_is_no_fault_and_a_misplaced_label_is_for_elsewhere() -> None:
+    wrong = (home("r") + 1) % PARTITIONS
+    found = read(Record(None, value("r")), partition=wrong)
+    (item,) = found.elsewhere
+    assert (item.partition, item.key) == (home("r"), b"r")
+    assert (item.origin.partition, item.origin.offset, item.origin.appended) == (wrong, 100, 1000)
+    assert read(Record(None, value("r")), partition=home("r")).here
+
+
+def test_a_label_is_forwarded_only_once() -> None:
+    wrong = (home("r") + 1) % PARTITIONS
+    found = read(Record(b"r", value("r"), moved()), partition=wrong)
+    assert found.elsewhere == []
+    assert [item.error.reason for item in found.refused] == ["misrouted"]
+
+
+def test_one_bad_record_does_not_hide_the_others() -> None:
+    partition = home("r")
+    found = read(
+        Record(b"r", b"{"),
+        Record(b"other", value("r")),
+        Record(b"r", value("r"), [("stream-ensemble-forwarded", b"{")]),
+        Record(b"r", value("r", weight=-1)),
+        Record(b"r", value("r")),
+        partition=partition,
+    )
+    assert [item.error.reason for item in found.refused] == [
+        "not-json",
+        "key-mismatch",
+        "wrong-header",
+        "wrong-field",
+    ]
+    assert [item.offset for item in found.refused] == [100, 101, 102, 103]
+    assert len(found.here) == 1
+
+
+def test_nothing_read_is_nothing_found() -> None:
+    assert read(partition=0) == Labels()
