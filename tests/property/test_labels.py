@@ -6,20 +6,23 @@ The oracle charges one winning label per request, one by one, in another order, 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_ensemble.core.labels.changes import Changes
-from stream_ensemble.core.labels.charging import Learned, charge
+from stream_ensemble.core.labels.charging import AlgorithmOver, Learned, charge
 from stream_ensemble.core.labels.matching import take_answer, take_labels
 from stream_ensemble.core.labels.records import Answer, Feedback
 from stream_ensemble.core.labels.rules import Rules
 from stream_ensemble.core.learning import credit_block
 from stream_ensemble.core.learning.algorithm import Labelled
+from stream_ensemble.core.learning.bank import Bank
 from stream_ensemble.core.learning.contribution import Contribution
 from stream_ensemble.core.learning.ml_poly import MLPoly
 from stream_ensemble.messages import CreditBlock
@@ -32,25 +35,26 @@ FOREVER = 10**12
 RULES = Rules(CLASSES, FOREVER, FOREVER)
 
 
-def over(members: tuple[str, ...]) -> MLPoly:
-    return MLPoly(members, half_life=5.0, floor=0.01)
+ALGORITHMS: list[AlgorithmOver] = [partial(MLPoly, half_life=5.0, floor=0.01), Bank]
 
 
-def _block(n: int, values: tuple[float, float, float]) -> tuple[str, CreditBlock]:
-    return credit_block.encode("ml_poly", 0, n, MEMBERS, np.array(values))
-
-
-BLOCKS = [_block(0, (0, 0, 0)), _block(3, (1, 0.25, 0)), _block(20, (0.1, 1, 1))]
+def _blocks(over: AlgorithmOver) -> list[tuple[str, CreditBlock]]:
+    """Credit at the clocks 0 (nothing learned), 3 and 20."""
+    algorithm = over(MEMBERS)
+    nothing = algorithm.credit(algorithm.merge([]))
+    rng = np.random.default_rng(3)
+    some = [(0, nothing), (3, rng.random(len(nothing))), (20, rng.random(len(nothing)))]
+    return [credit_block.encode(algorithm.name, 0, n, MEMBERS, values) for n, values in some]
 
 
 class Request(NamedTuple):
-    """A request's fused record: its credit block, and the outputs of the awake members."""
+    """A request's fused record: which credit block, and the outputs of the awake members."""
 
     block: int
     components: dict[str, list[float]]
 
-    def answer(self, offset: int) -> Answer:
-        digest, block = BLOCKS[self.block]
+    def answer(self, offset: int, blocks: list[tuple[str, CreditBlock]]) -> Answer:
+        digest, block = blocks[self.block]
         record = {"components": self.components, "credit": {"everywhere": digest, "blocks": {digest: block}}}
         return Answer(offset, 1000 + offset, msgspec.json.encode(record))
 
@@ -58,7 +62,7 @@ class Request(NamedTuple):
 outputs = st.tuples(*[st.integers(1, 50)] * 3).map(lambda counts: [c / sum(counts) for c in counts])
 requests = st.builds(
     Request,
-    st.integers(0, len(BLOCKS) - 1),
+    st.integers(0, 2),
     st.dictionaries(st.sampled_from(MEMBERS), outputs, min_size=1),
 )
 
@@ -88,8 +92,9 @@ def runs(draw: st.DrawFn) -> tuple[list[Request], list[Feedback], list[object]]:
     return asked, labels, draw(st.permutations([*range(len(asked)), *labels, *again, *flushes]))
 
 
-def learn(asked: Sequence[Request], schedule: Sequence[object]) -> Learned:
+def learn(over: AlgorithmOver, asked: Sequence[Request], schedule: Sequence[object]) -> Learned:
     """As one partition does: changes over a store, charges gathered until a flush."""
+    blocks = _blocks(over)
     store = MemoryLabelStore()
     changes = Changes(store)
     learned = Learned(0, {})
@@ -103,7 +108,7 @@ def learn(asked: Sequence[Request], schedule: Sequence[object]) -> Learned:
             charges += take_labels(changes, RULES, [event], 0)
         else:
             assert isinstance(event, int)
-            charges += take_answer(changes, RULES, f"r{event}", asked[event].answer(event))
+            charges += take_answer(changes, RULES, f"r{event}", asked[event].answer(event, blocks))
     assert store.parked_count() == 0
     return learned
 
@@ -121,11 +126,12 @@ def _place(label: Feedback) -> tuple[int, int, object]:
     return label.revision, label.appended, label.origin
 
 
-def oracle(asked: Sequence[Request], labels: Sequence[Feedback]) -> Contribution:
+def oracle(over: AlgorithmOver, asked: Sequence[Request], labels: Sequence[Feedback]) -> Contribution:
+    blocks = _blocks(over)
     part = Contribution(MEMBERS)
     for request_id, label in sorted(winners(labels).items(), reverse=True):
         request = asked[int(request_id[1:])]
-        digest, block = BLOCKS[request.block]
+        digest, block = blocks[request.block]
         outputs = np.zeros((1, 3, 3))
         awake = np.zeros((1, 3), np.bool_)
         for k, member in enumerate(MEMBERS):
@@ -143,22 +149,24 @@ def oracle(asked: Sequence[Request], labels: Sequence[Feedback]) -> Contribution
     return part
 
 
-def _ever_charged(asked: Sequence[Request], labels: Sequence[Feedback]) -> float:
+def _ever_charged(over: AlgorithmOver, asked: Sequence[Request], labels: Sequence[Feedback]) -> float:
     """Sum of |increments| if every label were charged and taken back: the scale of rounding."""
     total = 0.0
     for label in labels:
-        alone = oracle(asked, [label])
+        alone = oracle(over, asked, [label])
         total += float(sum(np.abs(array).sum() for array in alone.sums.values()))
     return total
 
 
-@given(runs())
+@pytest.mark.parametrize("over", ALGORITHMS)
+@given(run=runs())
 def test_any_interleaving_teaches_the_sum_over_the_winning_labels(
+    over: AlgorithmOver,
     run: tuple[list[Request], list[Feedback], list[object]],
 ) -> None:
     asked, labels, schedule = run
-    learned = learn(asked, schedule)
-    expected = oracle(asked, labels)
+    learned = learn(over, asked, schedule)
+    expected = oracle(over, asked, labels)
     if not labels:
         assert not learned.parts
         return
@@ -166,23 +174,26 @@ def test_any_interleaving_teaches_the_sum_over_the_winning_labels(
     assert part.n == expected.n == len(winners(labels))
     # A correction may leave the clock of a label that was taken back; it is that of the same block.
     assert part.clock == expected.clock
-    bound = 1e-12 * max(1.0, _ever_charged(asked, labels))
+    bound = 1e-12 * max(1.0, _ever_charged(over, asked, labels))
     for name, array in expected.sums.items():
         assert np.abs(part.sums[name] - array).max() <= bound
     for name, array in expected.maxima.items():
-        assert (part.maxima[name] >= array).all()
+        # A maximum is not taken back, so a corrected label may have left a larger one.
+        assert (part.maxima[name] >= array - bound).all()
         if len(labels) == len(winners(labels)):
-            assert (part.maxima[name] == array).all()
+            assert np.abs(part.maxima[name] - array).max() <= bound
 
 
-@given(runs(), st.randoms(use_true_random=False))
+@pytest.mark.parametrize("over", ALGORITHMS)
+@given(run=runs())
 def test_labels_split_over_partitions_pool_to_the_same_weights(
-    run: tuple[list[Request], list[Feedback], list[object]], random: object
+    over: AlgorithmOver, run: tuple[list[Request], list[Feedback], list[object]]
 ) -> None:
     asked, labels, schedule = run
-    together = learn(asked, schedule)
+    together = learn(over, asked, schedule)
     apart = [
         learn(
+            over,
             asked,
             [
                 event
@@ -197,7 +208,7 @@ def test_labels_split_over_partitions_pool_to_the_same_weights(
         assert not parts
         return
     pooled, whole = over(MEMBERS).merge(parts), over(MEMBERS).merge([together.parts[None]])
-    bound = 1e-12 * max(1.0, _ever_charged(asked, labels))
+    bound = 1e-12 * max(1.0, _ever_charged(over, asked, labels))
     assert pooled.n == whole.n
     for name, array in whole.sums.items():
         assert np.abs(pooled.sums[name] - array).max() <= bound
