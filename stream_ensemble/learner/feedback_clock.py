@@ -8,14 +8,20 @@ class FeedbackClock:
 
     A label read shows it. So does an empty partition: what was appended to the fused topic before we asked
     for labels and found no more is older than every label still to come.
+
+    Attributes:
+        until: what is known of labels by now, as an append time (ms).
+        labels_until: the same by labels alone.
     """
 
     def __init__(self) -> None:
         self.until = 0
+        self.labels_until = 0
         self._candidate: tuple[int, float] | None = None
 
     def read_label(self, appended: int) -> None:
         """A label appended then (ms) was read."""
+        self.labels_until = max(self.labels_until, appended)
         self.until = max(self.until, appended)
 
     def read_fused(self, appended: int, now: float) -> None:

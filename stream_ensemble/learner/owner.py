@@ -155,7 +155,8 @@ class LearnOwner:
             except Exception as error:
                 self._on_fault(f"owning {place[0]} partition {place[1]} failed", error)
             attempt += 1
-            await asyncio.sleep(wait)
+            if generation == self._generation:
+                await asyncio.sleep(wait)
 
     async def _take_over(self, place: Place, generation: int) -> LearnerPartition:
         name, number = place
@@ -184,7 +185,8 @@ class LearnOwner:
     async def _keep_flushing(self, place: Place, partition: LearnerPartition, generation: int) -> None:
         """Flush again and again; on failure give the partition up without another word to Kafka."""
         ensemble = self._ensembles[place[0]]
-        feedback = TP(ensemble.topics.feedback, place[1])
+        fused, feedback = TP(ensemble.topics.fused, place[1]), TP(ensemble.topics.feedback, place[1])
+        held = False
         interval = ensemble.config.learning.flush_interval_ms / 1000
         try:
             while generation == self._generation:
@@ -192,9 +194,20 @@ class LearnOwner:
                 if self.partitions.get(place) is not partition:
                     return
                 partition.idle(self._consumer().end_evidence(feedback))
+                held = await self._hold_labels(partition, fused, feedback, held)
                 await partition.flush()
         except BaseException:
             if self.partitions.get(place) is partition:
                 del self.partitions[place]
                 await partition.close(flush=False)
             raise
+
+    async def _hold_labels(self, partition: LearnerPartition, fused: TP, feedback: TP, held: bool) -> bool:
+        """Stop reading labels while fused records are behind them; returns whether they are held now."""
+        consumer = self._consumer()
+        ahead = partition.ahead(consumer.end_evidence(fused))
+        if ahead and not held:
+            await consumer.hold([feedback])
+        elif held and not ahead:
+            await consumer.unhold([feedback])
+        return ahead

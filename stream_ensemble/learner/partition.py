@@ -41,6 +41,8 @@ _MOST_LABELS = 20_000
 #: How many orphans one flush gives up, and how many answers it forgets.
 _ORPHANS = 10_000
 _EXPIRED = 20_000
+#: So far in log time labels may be ahead of fused records: holding them in step would only delay them.
+_AHEAD_MS = 2_000
 #: Fused records alone change nothing that others see; their offset is committed this often (s).
 _COMMIT_S = 5.0
 
@@ -160,6 +162,16 @@ class LearnerPartition:
         """Take the newest proof that feedback p was read to its end."""
         if evidence is not None and evidence.offset <= self._gathered.feedback:
             self._clock.at_end(evidence.asked_at)
+
+    def ahead(self, evidence: EndEvidence | None) -> bool:
+        """Are the labels read much further in time than the fused records, with more of these to come?
+
+        Then labels should wait, or each of a backlog would be parked, and a correction judged before its
+        answer. ``evidence`` is the newest proof that fused p was read to its end.
+        """
+        if evidence is not None and evidence.offset <= self._gathered.fused:
+            return False
+        return self._clock.labels_until > self._gathered.fused_until + _AHEAD_MS
 
     def _take_answers(self, tp: TopicPartition, columns: Columns) -> None:
         here = self._gathered

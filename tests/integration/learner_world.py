@@ -286,6 +286,15 @@ class Owner:
             await self.partition.flush()
             await self.partition.publisher.publish()
 
+    async def read_only(self, topic: str) -> None:
+        """Take in what there is of one of the two topics."""
+        (tp,) = [tp for tp in self._tps if tp.topic == topic]
+        (end,) = (await self._consumer.end_offsets([tp])).values()
+        async with asyncio.timeout(LIMIT_S):
+            while await self._consumer.position(tp) < end:
+                for chunk in (await self._consumer.getmany(tp, timeout_ms=50)).get(tp, ()):
+                    await self.partition.on_chunk(chunk)
+
     async def close(self) -> None:
         """Leave in order."""
         self._open = False

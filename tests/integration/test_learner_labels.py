@@ -10,6 +10,7 @@ import pytest
 from aiokafka import ConsumerRecord
 
 from stream_ensemble.core.partitioning import partition_of
+from stream_ensemble.kafka.chunks import EndEvidence
 from tests.integration.learner_world import World, ids, names
 
 
@@ -160,15 +161,17 @@ async def test_misrouted_labels_move_once_and_keep_where_they_were_first_written
             value = feedback(request_id, name)
             await world.write(world.topics.feedback, None, value, partition=wrong)
         async with world.owner(0) as zero, world.owner(1, host="other") as one:
-            for owner in (zero, one, zero, one):
-                await owner.catch_up()
+            async with asyncio.timeout(30):
+                while sum(part.n for part in await world.in_redis()) < 8:
+                    await zero.catch_up()
+                    await one.catch_up()
             moved = [r for r in await world.read(world.topics.feedback) if r.headers]
             assert len(moved) == 8
             for record in moved:
                 assert partition_of(record.key, 2) == record.partition
                 origin = json.loads(_headers(record)["stream-ensemble-forwarded"])
                 assert origin["partition"] == 1 - record.partition
-            assert sum(part.n for part in await world.in_redis()) == 8
+            assert await world.check_against_topics() == 8
             applied = [json.loads(r.value) for r in await world.read(world.topics.applied)]
             assert {entry["origin"][1] for entry in applied} == {0, 1}
             assert await world.dead() == []
@@ -220,4 +223,21 @@ async def test_a_million_bytes_of_label_go_to_dead_letter_whole(world: World) ->
         await owner.catch_up()
         ((reason, record),) = await world.dead()
         assert (reason, record.value) == ("not-json", huge)
+        assert owner.partition.standing.learned.parts[None].n == 1
+
+
+async def test_labels_wait_for_fused_records_that_are_behind_them(world: World) -> None:
+    async with world, world.owner() as owner:
+        await world.fused("r")
+        await world.label("r", "x")
+        assert not owner.partition.ahead(None)
+        # Nothing of the fused topic is read yet, so its log time is the beginning of all time.
+        await owner.read_only(world.topics.feedback)
+        assert owner.partition.ahead(None)
+        # Read to the end of the fused topic: there is nothing to wait for.
+        assert not owner.partition.ahead(EndEvidence(asked_at=0.0, offset=0))
+        await world.fused("later")
+        await owner.read_only(world.topics.fused)
+        assert not owner.partition.ahead(None)
+        await owner.partition.flush()
         assert owner.partition.standing.learned.parts[None].n == 1
