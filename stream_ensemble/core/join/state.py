@@ -164,8 +164,13 @@ class PartitionJoin:
         top = int(numbers[fresh].max()) + 1
         slots.cover(top)
         first = fresh
-        if len(fresh) != top - high:
+        some_late = bool(late[fresh].any())
+        if some_late:
+            fresh = self._void_late(chunk, numbers, fresh, late)
+        if some_late or len(fresh) != top - high:
             first = fresh[np.unique(numbers[fresh], return_index=True)[1]]
+        if not len(first):
+            return numbers
         ids = [chunk.ids[i] for i in first.tolist()] if len(first) < len(numbers) else chunk.ids
         refused = self._may_not_open(ids, first, verdicts)
         rows = slots.row(numbers[first])
@@ -177,6 +182,27 @@ class PartitionJoin:
         if len(first):
             self._start(ids, rows, at[first], chunk.appended[first], now)
         return numbers
+
+    def _void_late(
+        self,
+        chunk: Predictions | Requests,
+        numbers: NDArray[np.int64],
+        fresh: NDArray[np.intp],
+        late: NDArray[np.bool_],
+    ) -> NDArray[np.intp]:
+        """Of the rows with an id not seen before, those that may open it; ids only seen late are voided."""
+        may = fresh[~late[fresh]]
+        for place in fresh[late[fresh] & ~np.isin(numbers[fresh], numbers[may])].tolist():
+            self._void(chunk.ids[place], numbers[place : place + 1])
+        return may
+
+    def _void(self, request_id: bytes, number: NDArray[np.int64]) -> None:
+        slots = self.slots
+        slots.forget([request_id], number)
+        row = int(number[0]) & slots.mask
+        slots.ids[row] = None
+        slots.answered[row] = slots.awake[row] = 0
+        slots.offsets[row] = -1
 
     def _may_not_open(
         self, ids: list[bytes], first: NDArray[np.int64], verdicts: NDArray[np.uint8]
@@ -195,17 +221,12 @@ class PartitionJoin:
         verdicts: NDArray[np.uint8],
     ) -> None:
         """Void the slots of ids that may not open and give all their rows the verdict."""
-        slots = self.slots
         for place, verdict in zip(
             first[refused != Verdict.USED].tolist(), refused[refused != 0].tolist(), strict=True
         ):
             same = numbers == numbers[place]
             verdicts[same] = np.where(verdicts[same] == Verdict.USED, verdict, verdicts[same])
-            slots.forget([chunk.ids[place]], numbers[place : place + 1])
-            row = int(numbers[place]) & slots.mask
-            slots.ids[row] = None
-            slots.answered[row] = slots.awake[row] = 0
-            slots.offsets[row] = -1
+            self._void(chunk.ids[place], numbers[place : place + 1])
 
     def _start(
         self,
@@ -251,7 +272,8 @@ class PartitionJoin:
         slots = self.slots
         n = len(rows)
         order = np.arange(n)
-        slots.seen_at[rows[::-1]] = order[::-1]
+        candidates = np.flatnonzero(usable)[::-1]
+        slots.seen_at[rows[candidates]] = candidates
         plain = (
             (slots.state[rows] == OPEN) & (slots.answered[rows] & bit == 0) & (slots.seen_at[rows] == order)
         )

@@ -1,0 +1,240 @@
+"""A small ensemble with real fuse workers; its topics are written as any client would, then read back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+
+from stream_ensemble import config
+from stream_ensemble.core.partitioning import partition_of
+from stream_ensemble.embedded.ports import free_port
+from stream_ensemble.embedded.process import ChildProcess
+from stream_ensemble.kafka.admin import admin_client, create_topics
+from stream_ensemble.kafka.topology import wanted_topics
+from stream_ensemble.messages import HEADER_DEAD_LETTER
+from stream_ensemble.settings_file import dump
+
+MEMBERS = ("a", "b", "c")
+CLASSES = ["x", "y", "z"]
+PARTITIONS = 4
+OUTPUT = [0.5, 0.3, 0.2]
+LIMIT_S = 60.0
+
+
+class Worker:
+    """A ``faust -A stream_ensemble.fuse worker`` process."""
+
+    def __init__(self, settings: config.Settings, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / "ensemble.toml"
+        file.write_text(dump(settings))
+        self.port = free_port()
+        environment = {
+            **os.environ,
+            "STREAM_ENSEMBLE_CONFIG": str(file),
+            "STREAM_ENSEMBLE__WORKER__DATA_DIR": str(folder / "data"),
+            "PYTHONUNBUFFERED": "1",
+        }
+        command = [sys.executable, "-m", "faust", "-A", "stream_ensemble.fuse", "worker", "-l", "info"]
+        self.process = ChildProcess(
+            "fuse", [*command, "--web-port", str(self.port)], folder / "log.txt", env=environment
+        )
+
+    def get(self, page: str) -> str:
+        """A page of its web port; what an unhealthy worker answers too."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{page}", timeout=5) as answer:
+                return str(answer.read().decode())
+        except urllib.error.HTTPError as error:
+            with error:
+                return str(error.read().decode())
+
+    def owned(self) -> int:
+        """How many partitions it has taken over."""
+        assert self.process.running, self.process.output()
+        try:
+            return len(json.loads(self.get("/health"))["partitions"])
+        except (OSError, ValueError):
+            return 0
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Sum of a metric's samples that carry these labels."""
+        total = 0.0
+        for line in self.get("/metrics").splitlines():
+            if line.startswith(name) and all(f'{k}="{v}"' in line for k, v in labels.items()):
+                total += float(line.rpartition(" ")[2])
+        return total
+
+
+class World:
+    """One ensemble on a real broker."""
+
+    def __init__(self, bootstrap: str, redis_url: str, name: str, folder: Path, **ensemble: Any) -> None:
+        self.folder = folder
+        self.settings = config.Settings(
+            app=name,
+            kafka=config.Kafka(
+                bootstrap_servers=[bootstrap], session_timeout_s=6.0, heartbeat_interval_s=0.5
+            ),
+            redis=config.Redis(url=redis_url),
+            ensembles={
+                name: config.Ensemble(
+                    members=list(MEMBERS),
+                    task=config.Classification(classes=CLASSES),
+                    partitions=PARTITIONS,
+                    **{"deadline_ms": 1000, **ensemble},
+                )
+            },
+        )
+        self.topics = config.topic_names(name, self.settings.ensembles[name])
+        self._workers: list[Worker] = []
+
+    async def __aenter__(self) -> World:
+        async with admin_client(self.settings.kafka) as client:
+            await create_topics(client, wanted_topics(self.settings), self.settings.kafka)
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=self.settings.kafka.bootstrap_servers, max_request_size=2 << 20, linger_ms=2
+        )
+        await self._producer.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        for worker in self._workers:
+            worker.process.kill()
+        await self._producer.stop()
+
+    def start(self) -> Worker:
+        """Start a worker; :meth:`owning` waits for it."""
+        worker = Worker(self.settings, self.folder / f"worker{len(self._workers)}")
+        self._workers.append(worker)
+        return worker
+
+    async def owning(self, *workers: Worker, partitions: int = PARTITIONS) -> None:
+        """Until these workers together own so many partitions."""
+        await until(
+            lambda: sum(worker.owned() for worker in workers) == partitions, "workers own the partitions"
+        )
+
+    # --- in -----------------------------------------------------------------------------------------
+
+    def prediction(self, request_id: str, member: str, output: Any = OUTPUT, **more: Any) -> bytes:
+        """A prediction's value."""
+        record = {"version": 1, "kind": "prediction", "request_id": request_id, "member": member}
+        return json.dumps(record | {"at": int(time.time() * 1000), "output": output} | more).encode()
+
+    async def predict(self, request_ids: Iterable[str], members: Iterable[str] = MEMBERS) -> None:
+        """Every member's prediction of every request, on canonical partitions."""
+        sent = []
+        for request_id in request_ids:
+            for member in members:
+                sent.append(await self.put(member, request_id, self.prediction(request_id, member)))
+        await asyncio.gather(*sent)
+
+    async def put(
+        self, member: str, key: str | None, value: bytes | None, partition: int | None = None
+    ) -> Any:
+        """Any record on a member's topic; the future of its delivery."""
+        raw = None if key is None else key.encode()
+        if partition is None:
+            partition = partition_of(raw or b"", PARTITIONS)
+        topic = self.topics.predictions[MEMBERS.index(member)]
+        return await self._producer.send(topic, value, raw, partition=partition)
+
+    async def ask(self, request_id: str, **more: Any) -> None:
+        """A requests record."""
+        record = {"version": 1, "kind": "request", "request_id": request_id} | more
+        key = request_id.encode()
+        await self._producer.send_and_wait(
+            self.topics.requests, json.dumps(record).encode(), key, partition=partition_of(key, PARTITIONS)
+        )
+
+    # --- out ----------------------------------------------------------------------------------------
+
+    async def fused(self, count: int) -> dict[str, dict[str, Any]]:
+        """All fused records by request id, once there are ``count`` requests; each may be there once only."""
+        async with self._reading(self.topics.fused) as records:
+            found: dict[str, dict[str, Any]] = {}
+            async for record in records:
+                value = json.loads(record.value)
+                assert value["request_id"] not in found, f"answered twice: {value['request_id']}"
+                assert record.key == value["request_id"].encode()
+                assert record.partition == partition_of(record.key, PARTITIONS)
+                found[value["request_id"]] = value
+                if len(found) == count:
+                    break
+        return found
+
+    async def dead_letters(self, count: int) -> list[tuple[ConsumerRecord, dict[str, Any]]]:
+        """The first ``count`` dead-letter records with their header."""
+        async with self._reading(self.topics.dead_letter) as records:
+            found = []
+            async for record in records:
+                found.append((record, json.loads(dict(record.headers)[HEADER_DEAD_LETTER])))
+                if len(found) == count:
+                    break
+        return found
+
+    async def late(self, count: int) -> list[ConsumerRecord]:
+        """The first ``count`` records of the late topic."""
+        async with self._reading(self.topics.late) as records:
+            found = []
+            async for record in records:
+                found.append(record)
+                if len(found) == count:
+                    break
+        return found
+
+    async def answered_times(self) -> Counter[str]:
+        """How often each request stands in the fused topic now."""
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self.settings.kafka.bootstrap_servers,
+            group_id=None,
+            auto_offset_reset="earliest",
+        )
+        await consumer.start()
+        try:
+            parts = [TopicPartition(self.topics.fused, p) for p in range(PARTITIONS)]
+            consumer.assign(parts)
+            ends = await consumer.end_offsets(parts)
+            times: Counter[str] = Counter()
+            while any([await consumer.position(part) < ends[part] for part in parts]):
+                for records in (await consumer.getmany(timeout_ms=500)).values():
+                    times.update(record.key.decode() for record in records)
+            return times
+        finally:
+            await consumer.stop()
+
+    @asynccontextmanager
+    async def _reading(self, topic: str) -> AsyncIterator[AsyncIterator[ConsumerRecord]]:
+        consumer = AIOKafkaConsumer(
+            topic,
+            bootstrap_servers=self.settings.kafka.bootstrap_servers,
+            group_id=None,
+            auto_offset_reset="earliest",
+        )
+        await consumer.start()
+        try:
+            async with asyncio.timeout(LIMIT_S):
+                yield consumer
+        finally:
+            await consumer.stop()
+
+
+async def until(true: Callable[[], bool], what: str, limit_s: float = LIMIT_S) -> None:
+    """Wait for a condition, for a bounded time."""
+    deadline = time.monotonic() + limit_s
+    while not await asyncio.to_thread(true):
+        assert time.monotonic() < deadline, f"not within {limit_s:g} s: {what}"
+        await asyncio.sleep(0.05)

@@ -1,0 +1,84 @@
+"""The fast encoding of fused records gives the bytes of the plain one, whatever the names and numbers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import msgspec
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stream_ensemble.core.join.records import Cause, Status
+from stream_ensemble.kafka.encode import FusedFormat, FusedRows, fast, plain
+from stream_ensemble.messages import Credit, CreditBlock, Fused, WeightsVersion
+
+SCHEMA = json.loads((Path(__file__).parents[2] / "schemas" / "fused.schema.json").read_text())
+names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
+numbers = st.floats(0, 1, allow_subnormal=True) | st.sampled_from([0.0, -0.0, 5e-324, 1e-7, 1.0, 0.1 + 0.2])
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> tuple[FusedRows, FusedFormat]:
+    k, v, r = draw(st.integers(1, 4)), draw(st.integers(1, 4)), draw(st.integers(1, 6))
+    form = FusedFormat(
+        members=tuple(draw(st.lists(names, min_size=k, max_size=k, unique=True))),
+        topics=tuple(draw(st.lists(names, min_size=k, max_size=k))),
+        classes=tuple(draw(st.lists(names, min_size=v, max_size=v, unique=True))),
+        partition=draw(st.integers(0, 9)),
+        config=draw(names),
+    )
+
+    def array(*shape: int) -> np.ndarray:
+        size = int(np.prod(shape))
+        return np.array(draw(st.lists(numbers, min_size=size, max_size=size))).reshape(shape)
+
+    masks = st.integers(0, 2**k - 1)
+    awake = np.array(draw(st.lists(masks, min_size=r, max_size=r)), np.uint64)
+    answered = awake | np.array(draw(st.lists(masks, min_size=r, max_size=r)), np.uint64)
+    block = CreditBlock(algorithm="a", generation=0, n=1, members=form.members, values="AA==")
+    rows = FusedRows(
+        ids=[i.encode() for i in draw(st.lists(names, min_size=r, max_size=r))],
+        status=np.array(draw(st.lists(st.sampled_from(list(Status)), min_size=r, max_size=r)), np.uint8),
+        cause=np.array(draw(st.lists(st.sampled_from(list(Cause)), min_size=r, max_size=r)), np.uint8),
+        at=np.array(draw(st.lists(st.integers(0, 2**41), min_size=r, max_size=r)), np.int64),
+        outputs=array(r, v),
+        components=array(r, k, v),
+        offsets=np.array(draw(st.lists(st.integers(0, 2**62), min_size=r * k, max_size=r * k))).reshape(r, k),
+        weights=array(r, k) if draw(st.booleans()) else np.repeat(array(1, k), r, axis=0),
+        awake=awake,
+        answered=answered,
+        abstained=answered & ~awake,
+        expected=np.full(r, 2**k - 1, np.uint64),
+        segment=draw(st.none() | names),
+        version=WeightsVersion(generation=0, n=draw(st.integers(0, 2**40)), digest="d"),
+        degraded=draw(st.none() | st.just("redis-away")),
+        credit=draw(
+            st.sampled_from([None, Credit(everywhere="e"), Credit(everywhere="e", blocks={"e": block})])
+        ),
+    )
+    return rows, form
+
+
+@given(batches())
+def test_fast_is_plain(batch: tuple[FusedRows, FusedFormat]) -> None:
+    rows, form = batch
+    assert fast(rows, form) == plain(rows, form)
+
+
+@given(batches())
+def test_what_is_written_reads_back_and_fits_the_schema(batch: tuple[FusedRows, FusedFormat]) -> None:
+    rows, form = batch
+    for r, value in enumerate(fast(rows, form)):
+        jsonschema.validate(json.loads(value), SCHEMA)
+        record = msgspec.json.decode(value, type=Fused)
+        assert record.request_id.encode() == rows.ids[r]
+        assert record.status == Status(rows.status[r]).name.lower()
+        for k, member in enumerate(form.members):
+            if int(rows.awake[r]) >> k & 1:
+                assert record.components[member] == rows.components[r, k].tolist()
+                assert record.sources[member][2] == rows.offsets[r, k]
+            else:
+                assert member not in record.components
