@@ -104,9 +104,8 @@ def _row(name: str, count: int, measured: Measured, checked: Verified) -> dict[s
 def _table(results: dict[str, list[float]]) -> None:
     _say("\npredictions per CPU second of the worker process (median, lowest to highest)")
     for name, values in results.items():
-        _say(
-            f"  {name:<16} {statistics.median(values):>12,.0f}   {min(values):>10,.0f} to {max(values):>10,.0f}"
-        )
+        middle = statistics.median(values)
+        _say(f"  {name:<16} {middle:>12,.0f}   {min(values):>10,.0f} to {max(values):>10,.0f}")
     if len(results) == 2:
         ratio = statistics.median(results["stream_ensemble"]) / statistics.median(results["plain_agent"])
         _say(f"  ratio {ratio:.1f} (bar {BAR:g})")

@@ -12,8 +12,8 @@ _ASK_AGAIN_S = 0.05
 async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancel the tasks and wait until they are done; what they end with is dropped.
 
-    Asked again and again, because a client library that uses ``asyncio.wait_for`` loses a cancellation that comes
-    together with its answer (Python 3.11, cpython issue 86296).
+    Asked again and again, because a client library that uses ``asyncio.wait_for`` loses a cancellation that
+    comes together with its answer (Python 3.11, cpython issue 86296).
     """
     waiting = set(tasks)
     while waiting:
