@@ -23,9 +23,9 @@ from stream_ensemble.kafka.transport import ChunkApp
 
 log = logging.getLogger(__name__)
 
-#: Chunks are large; more than a few per partition in the stream's queue only takes memory and delays a
-#: rebalance.
-_STREAM_BUFFER = 64
+#: Fetches that may wait for the agent. Each may be some MB per topic, so few: ours blocks when it is full, where
+#: Faust's own delivery would pause the partitions for a second.
+_STREAM_BUFFER = 4
 #: Full collections are rare: the hot path makes no cycles, and a collection looks at every object of a chunk.
 _GC_THRESHOLDS = (100_000, 50, 100)
 
