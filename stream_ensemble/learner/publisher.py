@@ -86,14 +86,18 @@ class WeightsPublisher:
             return
         try:
             stand = await self._store.publish(self._partition, list(changes.values()))
-            if not all(stand):
+            marker = Marker(order, complete=True)
+            marking = (
+                await self._store.mark(self._partition, marker, after=self._marked) if all(stand) else None
+            )
+            if marking in (None, "overtaken"):
                 await self._find_larger(list(changes))
-                return
-            if not await self._store.mark(self._partition, Marker(order, complete=True)):
-                await self._find_larger([])
                 return
         except ServerUnavailableError as error:
             self._say(str(error))
+            return
+        if marking == "lost":
+            self._write_all_again()
             return
         self._dirty = {key: change for key, change in self._dirty.items() if changes.get(key) is not change}
         self._marked = order
@@ -101,6 +105,8 @@ class WeightsPublisher:
 
     async def check(self) -> None:
         """Look whether the marker and some fields stand as written; if not, all are to be written again."""
+        # What is offered while Redis answers is not there yet, and not lost either.
+        marked = self._marked
         try:
             seen = await self._store.own(self._partition, self._next_keys())
             await self._take_damaged_out(seen)
@@ -112,11 +118,16 @@ class WeightsPublisher:
         largest = max([_LOWEST, *(marker.order for marker in seen.markers.values()), *_orders(seen)])
         if largest > self._order:
             self._on_overtaken(largest)
-        elif marker is None or marker.order < self._order or not marker.complete or self._lacks(seen):
-            if self._marked is not None:
-                log.warning("Redis lost weights of partition %d; writing all of them again", self._partition)
-            self._marked = None
-            self._dirty = dict(self._all)
+        elif marked is not None and (
+            marker is None or marker.order < marked or not marker.complete or self._lacks(seen)
+        ):
+            self._write_all_again()
+
+    def _write_all_again(self) -> None:
+        log.warning("Redis lost weights of partition %d; writing all of them again", self._partition)
+        self._marked = None
+        self._dirty = dict(self._all)
+        self._wake.set()
 
     def _next_keys(self) -> Sequence[Key]:
         keys = list(self._all)

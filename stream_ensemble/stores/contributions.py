@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from stream_ensemble.errors import StateError
 
@@ -49,6 +49,10 @@ class Marker:
     complete: bool
 
 
+#: What became of a marker: written; not written because a larger one stands; or because the last one is gone.
+Marking = Literal["written", "overtaken", "lost"]
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """One field as read: the contribution of one partition to one key."""
@@ -83,8 +87,14 @@ class ContributionStore(Protocol):
         """
         ...
 
-    async def mark(self, partition: int, marker: Marker) -> bool:
-        """Write the marker of ``partition`` in the same way, and tell the fusers that something is new."""
+    async def mark(self, partition: int, marker: Marker, *, after: Order | None = None) -> Marking:
+        """Write the marker of ``partition`` in the same way, and tell the fusers that something is new.
+
+        Args:
+            after: the order of the marker that this owner wrote last. If another stands there, or none, the
+            server
+                has lost what stood with it, and a new marker would say what is not so: it is not written.
+        """
         ...
 
     async def remove_damaged(self, key: Key | None, partition: int) -> None:

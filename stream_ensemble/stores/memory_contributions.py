@@ -11,9 +11,10 @@ from stream_ensemble.stores.contribution_field import (
     decode_snapshot,
     encode_field,
     encode_marker,
+    encode_order,
     order_digits,
 )
-from stream_ensemble.stores.contributions import Change, Key, Marker, Snapshot
+from stream_ensemble.stores.contributions import Change, Key, Marker, Marking, Order, Snapshot
 
 
 class MemoryContributionStore:
@@ -34,13 +35,19 @@ class MemoryContributionStore:
             self._set(c.key, partition, encode_field(c.key, partition, c.order, c.value)) for c in changes
         ]
 
-    async def mark(self, partition: int, marker: Marker) -> bool:
+    async def mark(self, partition: int, marker: Marker, *, after: Order | None = None) -> Marking:
         """See ``ContributionStore``."""
         self._answer()
-        written = self._set(None, partition, encode_marker(partition, marker))
+        raw = encode_marker(partition, marker)
+        stands = order_digits(self.hashes.get(None, {}).get(partition, b""))
+        if stands > order_digits(raw):
+            return "overtaken"
+        if after is not None and stands != encode_order(after):
+            return "lost"
+        self._set(None, partition, raw)
         for listener in self._listeners:
             listener.put_nowait(partition)
-        return written
+        return "written"
 
     async def remove_damaged(self, key: Key | None, partition: int) -> None:
         """See ``ContributionStore``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Sequence
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 from redis.exceptions import NoScriptError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -17,26 +17,27 @@ from stream_ensemble.stores.contribution_field import (
     decode_snapshot,
     encode_field,
     encode_marker,
+    encode_order,
 )
-from stream_ensemble.stores.contributions import Change, Key, Marker, Snapshot
+from stream_ensemble.stores.contributions import Change, Key, Marker, Marking, Order, Snapshot
 from stream_ensemble.stores.redis_connection import connect, explain
 from stream_ensemble.stores.redis_keys import RedisKeys
 
 T = TypeVar("T")
 
-#: Replaces field ARGV[1] by ARGV[2] unless its order (the first 48 bytes, digits) is larger than the new.
-#: An equal order means equal bytes, so writing again is harmless and mends a damaged value.
+#: Replaces field ARGV[1] by ARGV[2] unless its order (the first 48 bytes, digits) is larger than the new,
+#: or, with ARGV[3], is not that. An equal order means equal bytes: writing again is harmless and mends a
+#: damaged value.
 COMPARE_AND_SET = """
-local old = redis.call('HGET', KEYS[1], ARGV[1])
-if old then
-  local order = string.match(string.sub(old, 1, 48), '^%d+$')
-  if order and #order == 48 and order > string.sub(ARGV[2], 1, 48) then
-    return 0
-  end
-end
+local old = redis.call('HGET', KEYS[1], ARGV[1]) or ''
+local order = string.match(string.sub(old, 1, 48), '^%d+$') or ''
+if #order ~= 48 then order = '' end
+if order > string.sub(ARGV[2], 1, 48) then return 0 end
+if ARGV[3] ~= '' and order ~= ARGV[3] then return -1 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return 1
 """
+_MARKING: dict[int, Marking] = {1: "written", 0: "overtaken", -1: "lost"}
 #: Deletes field ARGV[1] if it still holds ARGV[2].
 COMPARE_AND_DELETE = """
 if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then
@@ -70,15 +71,17 @@ class RedisContributionStore:
 
     async def publish(self, partition: int, changes: Sequence[Change]) -> list[bool]:
         """See ``ContributionStore``. All fields go out in one round trip."""
-        writes = [
-            (self._keys.weights(c.key), partition, encode_field(c.key, partition, c.order, c.value))
+        calls = [
+            (self._keys.weights(c.key), partition, encode_field(c.key, partition, c.order, c.value), b"")
             for c in changes
         ]
-        return await self._bounded(self._compare_and_set(writes)) if writes else []
+        answers = await self._bounded(self._scripted(COMPARE_AND_SET, calls)) if calls else []
+        return [answer == 1 for answer in answers]
 
-    async def mark(self, partition: int, marker: Marker) -> bool:
+    async def mark(self, partition: int, marker: Marker, *, after: Order | None = None) -> Marking:
         """See ``ContributionStore``."""
-        return await self._bounded(self._mark(partition, encode_marker(partition, marker)))
+        expected = b"" if after is None else encode_order(after)
+        return await self._bounded(self._mark(partition, encode_marker(partition, marker), expected))
 
     async def remove_damaged(self, key: Key | None, partition: int) -> None:
         """See ``ContributionStore``."""
@@ -114,25 +117,21 @@ class RedisContributionStore:
         """See ``ContributionStore``."""
         await self._redis.aclose()
 
-    async def _mark(self, partition: int, raw: bytes) -> bool:
-        (written,) = await self._compare_and_set([(self._keys.markers(), partition, raw)])
-        if written:
+    async def _mark(self, partition: int, raw: bytes, expected: bytes) -> Marking:
+        (answer,) = await self._scripted(COMPARE_AND_SET, [(self._keys.markers(), partition, raw, expected)])
+        if answer == 1:
             await self._redis.publish(self._keys.changed(), str(partition))
-        return written
+        return _MARKING[answer]
 
-    async def _compare_and_set(self, writes: Sequence[tuple[str, int, bytes]]) -> list[bool]:
-        answers = await self._scripted(COMPARE_AND_SET, writes)
-        return [bool(answer) for answer in answers]
-
-    async def _scripted(self, script: str, calls: Sequence[tuple[str, int, bytes]]) -> list[Any]:
+    async def _scripted(self, script: str, calls: Sequence[tuple[str, int, bytes, bytes]]) -> list[int]:
         """One EVALSHA a call, pipelined; a server that does not know the script is taught and asked again.
 
         Asking all again is safe: the scripts are idempotent.
         """
         for attempt in range(2):
             async with self._redis.pipeline(transaction=False) as pipe:
-                for name, field, value in calls:
-                    pipe.evalsha(_sha(script), 1, name, str(field), value)
+                for name, field, value, expected in calls:
+                    pipe.evalsha(_sha(script), 1, name, field, value, expected)
                 answers = await pipe.execute(raise_on_error=False)
             if attempt == 0 and any(isinstance(answer, NoScriptError) for answer in answers):
                 await self._redis.script_load(script)
@@ -151,7 +150,7 @@ class RedisContributionStore:
         try:
             decode_field(key, partition, raw)
         except StateError:
-            await self._scripted(COMPARE_AND_DELETE, [(name, partition, raw)])
+            await self._scripted(COMPARE_AND_DELETE, [(name, partition, raw, b"")])
 
     async def _read(self, keys: Sequence[Key]) -> Snapshot:
         async with self._redis.pipeline(transaction=True) as pipe:

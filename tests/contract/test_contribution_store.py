@@ -127,8 +127,8 @@ async def test_publishing_again_after_a_lost_answer_changes_nothing(subject: Sub
 
 
 async def test_a_stopped_owners_marker_loses(subject: Subject) -> None:
-    assert await subject.store.mark(2, Marker(Order(0, 5, 1), complete=True))
-    assert not await subject.store.mark(2, Marker(Order(0, 4, 7), complete=True))
+    assert await subject.store.mark(2, Marker(Order(0, 5, 1), complete=True)) == "written"
+    assert await subject.store.mark(2, Marker(Order(0, 4, 7), complete=True)) == "overtaken"
     assert (await subject.store.markers()).markers == {2: Marker(Order(0, 5, 1), complete=True)}
 
 
@@ -141,6 +141,20 @@ async def test_an_owner_sees_its_own_fields_and_marker_only(subject: Subject) ->
     assert snapshot.fields == {EVERYWHERE: {2: Stored(Order(0, 1, 2), b"x")}, NORTH: {}}
     assert snapshot.markers == {2: Marker(Order(0, 1, 2), complete=True)}
     assert snapshot.damaged.keys() == {(NORTH, 2)}
+
+
+async def test_a_marker_is_not_written_after_one_that_is_gone(subject: Subject) -> None:
+    """Else it would say that fields are complete which went with the marker before."""
+    first, second = Marker(Order(0, 5, 1), complete=True), Marker(Order(0, 5, 2), complete=True)
+    assert await subject.store.mark(2, second, after=first.order) == "lost"
+    assert (await subject.store.markers()).markers == {}
+    assert await subject.store.mark(2, first) == "written"
+    assert await subject.store.mark(2, second, after=first.order) == "written"
+    assert await subject.store.mark(2, second, after=second.order) == "written"
+    third = Marker(Order(0, 5, 3), complete=True)
+    assert await subject.store.mark(2, third, after=first.order) == "lost"
+    assert await subject.store.mark(2, first, after=second.order) == "overtaken"
+    assert (await subject.store.markers()).markers == {2: second}
 
 
 async def test_works_on_after_the_server_lost_everything(subject: Subject) -> None:

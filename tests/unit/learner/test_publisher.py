@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from stream_ensemble.learner.publisher import WeightsPublisher
 from stream_ensemble.stores.contribution_field import encode_field
-from stream_ensemble.stores.contributions import Change, Key, Marker, Order, Stored
+from stream_ensemble.stores.contributions import Change, Key, Marker, Order, Snapshot, Stored
 from stream_ensemble.stores.memory_contributions import MemoryContributionStore
 
 WHOLE, NORTH = Key("class"), Key("class", "north")
@@ -116,6 +117,45 @@ async def test_after_falling_back_to_an_older_replica_everything_is_written_agai
     await it.publisher.publish()
     assert await it.stands() == Stored(Order(0, 3, 2), b"state 2")
     assert await it.marker() == Marker(Order(0, 3, 2), complete=True)
+
+
+async def test_what_is_offered_while_it_looks_is_not_taken_for_a_loss() -> None:
+    it = Published()
+    it.publisher.offer([change(1), change(2, NORTH)], Order(0, 3, 2))
+    await it.publisher.publish()
+    look = it.store.own
+
+    async def offered_meanwhile(partition: int, keys: Sequence[Key]) -> Snapshot:
+        seen = await look(partition, keys)
+        it.publisher.offer([change(3)], Order(0, 3, 3))
+        return seen
+
+    it.store.own = offered_meanwhile  # type: ignore[method-assign]
+    await it.publisher.check()
+    written: list[Key] = []
+    publish = it.store.publish
+
+    async def note(partition: int, changes: Sequence[Change]) -> list[bool]:
+        written.extend(change.key for change in changes)
+        return await publish(partition, changes)
+
+    it.store.publish = note  # type: ignore[method-assign]
+    await it.publisher.publish()
+    assert written == [WHOLE]
+
+
+async def test_a_loss_between_two_flushes_is_noticed_before_a_marker_says_complete() -> None:
+    it = Published()
+    it.publisher.offer([change(1), change(2, NORTH)], Order(0, 3, 2))
+    await it.publisher.publish()
+    it.store.flush_all()
+    it.publisher.offer([change(3)], Order(0, 3, 3))
+    await it.publisher.publish()
+    assert await it.marker() is None
+    await it.publisher.publish()
+    assert await it.marker() == Marker(Order(0, 3, 3), complete=True)
+    assert await it.stands() == Stored(Order(0, 3, 3), b"state 3")
+    assert await it.stands(NORTH) == Stored(Order(0, 3, 2), b"state 2")
 
 
 async def test_a_single_lost_field_is_written_again() -> None:
