@@ -23,8 +23,8 @@ from stream_ensemble.kafka.transport import ChunkApp
 
 log = logging.getLogger(__name__)
 
-#: Fetches that may wait for the agent. Each may be some MB per topic, so few: ours blocks when it is full, where
-#: Faust's own delivery would pause the partitions for a second.
+#: Fetches that may wait for the agent. Each may be some MB per topic, so few: ours blocks when it is full,
+#: where Faust's own delivery would pause the partitions for a second.
 _STREAM_BUFFER = 4
 #: Full collections are rare: the hot path makes no cycles, and a collection looks at every object of a chunk.
 _GC_THRESHOLDS = (100_000, 50, 100)
