@@ -29,7 +29,8 @@ from stream_ensemble.learner.gathered import Gathered
 from stream_ensemble.learner.output import Outgoing, TransactionalOutput
 from stream_ensemble.learner.publisher import WeightsPublisher
 from stream_ensemble.learner.reading import FeedbackReader
-from stream_ensemble.learner.restore import KEYFRAME_MARGIN_MS, restore, stamp
+from stream_ensemble.learner.refill import KEYFRAME_MARGIN_MS
+from stream_ensemble.learner.restore import restore, stamp
 from stream_ensemble.learner.standing import Standing, changes_of
 from stream_ensemble.stores import background
 from stream_ensemble.stores.contributions import ContributionStore, Order
