@@ -264,8 +264,11 @@ class Learning(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """How the weights follow the labels."""
 
     algorithm: Annotated[
-        Literal["ml_poly", "uniform", "fixed"],
-        Meta(description="How weights are learned; uniform and fixed learn nothing."),
+        Literal["bank", "ml_poly", "uniform", "fixed"],
+        Meta(
+            description="How weights are learned; bank mixes ml_poly at several half-lives and sharper "
+            "poolings, uniform and fixed learn nothing."
+        ),
     ] = "ml_poly"
     half_life: Annotated[
         Positive | None,

@@ -135,7 +135,11 @@ class Fusion:
         awake: NDArray[np.uint64],
         weights: NDArray[np.float64],
     ) -> NDArray[np.float64]:
-        return linear_pool(components, weights)
+        if self._algorithm.linear:
+            return linear_pool(components, weights)
+        members = np.arange(components.shape[1], dtype=np.uint64)
+        is_awake = (awake[:, None] >> members & np.uint64(1)).astype(np.bool_)
+        return self._algorithm.fuse(snapshot.values, components, is_awake)
 
     def _keyframe(self, rows: FusedRows, form: FusedFormat, encoded: list[bytes]) -> None:
         """Put the credit block into the first pooled record that uses it, and again once a minute."""

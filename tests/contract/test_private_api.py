@@ -6,6 +6,7 @@ import inspect
 from importlib.metadata import version
 
 import aiokafka.consumer.fetcher as fetcher
+from aiokafka import AIOKafkaProducer
 from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulator, MessageBatch
@@ -67,6 +68,13 @@ def test_the_sequence_of_a_batch_is_asked_for_before_its_producer() -> None:
     assert "self._builder = builder" in source(MessageBatch.__init__)
     assert "self._txn_manager = txn_manager" in source(Sender.__init__)
     assert {"sequence_number", "producer_id", "producer_epoch", "has_pid"} <= set(dir(TransactionManager))
+
+
+def test_a_producer_and_its_parts_share_the_idempotence_state() -> None:
+    made = source(AIOKafkaProducer.__init__)
+    for name in ("_txn_manager", "_message_accumulator", "_sender"):
+        assert f"self.{name} =" in made
+    assert "self._exception = exception" in source(MessageAccumulator.fail_all)
 
 
 def test_the_coordinator_can_be_asked_for_a_heartbeat_and_the_client_for_coordinators() -> None:

@@ -1,0 +1,139 @@
+"""Ended requests become fused records: with the weights in use, and with the credit they were fused with."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+
+from stream_ensemble.config import Classification, Learning
+from stream_ensemble.core.fusion.linear_pool import linear_pool
+from stream_ensemble.core.join.records import Decided, Predictions
+from stream_ensemble.core.join.state import JoinRules, PartitionJoin
+from stream_ensemble.core.learning import credit_block
+from stream_ensemble.core.learning.bank import Bank
+from stream_ensemble.core.learning.choose import make
+from stream_ensemble.core.learning.contribution import Contribution
+from stream_ensemble.fuser.fusion import KEYFRAME_S, Fusion
+from stream_ensemble.kafka.encode import FusedFormat
+from stream_ensemble.messages import Fused, WeightsVersion
+from stream_ensemble.stores.credit_snapshot import CreditSnapshot
+
+MEMBERS = ("a", "b")
+TASK = Classification(classes=["x", "y", "z"])
+FORM = FusedFormat(MEMBERS, ("t.a", "t.b"), tuple(TASK.classes), 0, "c")
+RNG = np.random.default_rng(0)
+
+
+class Weights:
+    """Weights that stay as they are until told otherwise."""
+
+    degraded: str | None = None
+
+    def __init__(self, algorithm) -> None:  # type: ignore[no-untyped-def]
+        self.algorithm = algorithm
+        self.use(algorithm.credit(algorithm.merge([Contribution(MEMBERS)])), 0)
+
+    def use(self, values: np.ndarray, n: int) -> None:
+        digest, block = credit_block.encode(self.algorithm.name, 0, n, MEMBERS, values)
+        self.snapshot = CreditSnapshot(digest, block, values, WeightsVersion(generation=0, n=n, digest="v"))
+
+    def current(self, segment: str | None) -> CreditSnapshot:
+        return self.snapshot
+
+
+class Time:
+    """Monotonic seconds that move when told."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def ended(*awake: tuple[str, ...]) -> tuple[PartitionJoin, Decided, np.ndarray]:
+    """A join in which a request per item ended with these members awake; and all outputs, R x K x C."""
+    join = PartitionJoin(JoinRules(2, 3, (0, 1), 2, 0, 1, 10, 1, False, 10**9, 10**6))
+    outputs = RNG.dirichlet(np.ones(3), size=(len(awake), 2))
+    for k, member in enumerate(MEMBERS):
+        places = [r for r, members in enumerate(awake) if member in members]
+        ids = [b"r%d" % r for r in places]
+        times = np.full(len(ids), 100)
+        rows = Predictions(k, k, ids, outputs[places, k], None, times, times, np.array(places, np.int64))
+        join.add_predictions(rows, 0.0)
+    slots = np.array([join.slots.slot_of[b"r%d" % r] for r in range(len(awake))])
+    nothing = np.zeros(len(awake), np.uint8)
+    return join, Decided(slots, nothing, nothing), outputs
+
+
+def records(fusion: Fusion, join: PartitionJoin, decided: Decided) -> list[Fused]:
+    keys, values, order = fusion.encode(join.slots, decided, FORM)
+    assert sorted(order.tolist()) == list(range(len(decided)))
+    found = [msgspec.json.decode(value, type=Fused) for value in values]
+    assert [record.request_id.encode() for record in found] == keys
+    return found
+
+
+def test_the_output_is_the_weighted_mean_of_the_awake() -> None:
+    weights = Weights(make(Learning(algorithm="fixed", weights={"a": 3.0, "b": 1.0}), TASK, MEMBERS))
+    join, decided, outputs = ended(("a", "b"), ("b",))
+    both, alone = records(Fusion(weights.algorithm, weights, None, Time()), join, decided)
+    assert both.weights == {"a": 0.75, "b": 0.25}
+    np.testing.assert_allclose(both.output, 0.75 * outputs[0, 0] + 0.25 * outputs[0, 1], rtol=1e-15)
+    assert alone.weights == {"b": 1.0}
+    np.testing.assert_array_equal(alone.output, outputs[1, 1])
+
+
+def test_an_algorithm_that_is_not_linear_fuses_by_itself() -> None:
+    bank = Bank(MEMBERS)
+    assert not bank.linear
+    weights = Weights(bank)
+    weights.use(RNG.random(len(weights.snapshot.values)), 40)
+    join, decided, outputs = ended(("a", "b"), ("a",))
+    fused = records(Fusion(bank, weights, None, Time()), join, decided)
+    awake = np.array([[True, True], [True, False]])
+    outputs[1, 1] = 0.0
+    expected = bank.fuse(weights.snapshot.values, outputs, awake)
+    np.testing.assert_array_equal([record.output for record in fused], expected)
+    assert (
+        np.abs(expected[0] - linear_pool(outputs[:1], bank.pool(weights.snapshot.values, awake[:1]))).max()
+        > 1e-6
+    )
+
+
+def blocks(fusion: Fusion) -> list[bool]:
+    join, decided, _ = ended(("a", "b"), ("a", "b"))
+    found = records(fusion, join, decided)
+    return [record.credit is not None and record.credit.blocks is not None for record in found]
+
+
+def test_a_credit_block_stands_in_the_first_record_that_uses_it_and_again_after_a_minute() -> None:
+    time = Time()
+    weights = Weights(make(Learning(), TASK, MEMBERS))
+    fusion = Fusion(weights.algorithm, weights, None, time)
+    assert blocks(fusion) == [True, False]
+    assert blocks(fusion) == [False, False]
+    time.now += KEYFRAME_S
+    assert blocks(fusion) == [True, False]
+    weights.use(np.array([1.0, 0.5]), 3)
+    assert blocks(fusion) == [True, False]
+    # A partition that is taken over again starts with another Fusion: nothing written before counts.
+    assert blocks(Fusion(weights.algorithm, weights, None, time)) == [True, False]
+
+
+def test_the_block_in_a_record_is_the_one_its_digest_names() -> None:
+    weights = Weights(make(Learning(), TASK, MEMBERS))
+    join, decided, _ = ended(("a", "b"))
+    [record] = records(Fusion(weights.algorithm, weights, None, Time()), join, decided)
+    assert record.credit is not None and record.credit.blocks is not None
+    values = credit_block.decode(record.credit.everywhere, record.credit.blocks[record.credit.everywhere])
+    np.testing.assert_array_equal(values, weights.snapshot.values)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 64])
+def test_a_row_is_pooled_the_same_whatever_stands_beside_it(rows: int) -> None:
+    outputs, weights = RNG.random((rows, 5, 3)), RNG.random((rows, 5))
+    whole = linear_pool(outputs, weights)
+    np.testing.assert_allclose(whole, np.einsum("rk,rkc->rc", weights, outputs), rtol=1e-14)
+    for r in range(rows):
+        np.testing.assert_array_equal(linear_pool(outputs[r : r + 1], weights[r : r + 1])[0], whole[r])
