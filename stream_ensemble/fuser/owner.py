@@ -11,6 +11,7 @@ from typing import Any
 from faust.types import TP
 
 from stream_ensemble.config import Settings
+from stream_ensemble.core.join.progress import furthest_ahead
 from stream_ensemble.errors import FencedError
 from stream_ensemble.fuser.ensemble import FusedEnsemble
 from stream_ensemble.fuser.partition import FuserPartition
@@ -22,6 +23,10 @@ from stream_ensemble.kafka.transport import ChunkApp, ChunkConsumer
 log = logging.getLogger(__name__)
 
 _TICK_S = 0.01
+#: A topic whose end was seen within this time has nothing to give at the moment.
+_AT_END_S = 1.0
+#: Topics that were held are read again below this share of the cap.
+_RESUME_AT = 0.9
 #: Chunks of one partition and fetch are processed in one go up to this size.
 _TOGETHER_BYTES = 256 << 10
 _RETRY_S = (0.1, 0.5, 2.0, 5.0)
@@ -109,26 +114,29 @@ class FuseOwner:
         await self._renew(ensemble, number, partition)
 
     async def _bound(self, ensemble: FusedEnsemble, number: int, partition: FuserPartition) -> None:
-        """At the cap of open requests stop reading the topics furthest ahead in log time; decide the oldest
-        if none is left.
-        """
+        """At the cap of open requests read only the topics furthest behind; over it, decide the oldest."""
         cap = ensemble.config.max_open_requests
         inputs = ensemble.inputs_of(number)
-        held = [tp for tp in inputs if tp in self._held]
-        over = partition.join.open_requests - cap
-        if over < 0:
-            if held and partition.join.open_requests < cap * 0.9:
-                self._held.difference_update(held)
-                await self._consumer.unhold(held)
-            return
-        times = [topic.log_time for topic in partition.join.progress.topics]
-        behind = min(times)
-        ahead = [tp for tp, t in zip(inputs, times, strict=True) if t > behind and tp not in self._held]
-        if ahead:
-            self._held.update(ahead)
-            await self._consumer.hold(ahead)
-        elif over > 0:
-            partition.relieve(over)
+        held = {tp for tp in inputs if tp in self._held}
+        still_open = partition.join.open_requests
+        if still_open >= cap:
+            topics = partition.join.progress.topics
+            recently = time.monotonic() - _AT_END_S
+            at_end = [topic.end_asked_at > recently for topic in topics]
+            ahead = furthest_ahead([topic.log_time for topic in topics], at_end)
+            await self._hold(held, {tp for tp, hold in zip(inputs, ahead, strict=True) if hold})
+            if still_open > cap:
+                partition.relieve(still_open - cap)
+        elif held and still_open < cap * _RESUME_AT:
+            await self._hold(held, set())
+
+    async def _hold(self, held: set[TP], wanted: set[TP]) -> None:
+        if wanted - held:
+            self._held |= wanted
+            await self._consumer.hold(wanted - held)
+        if held - wanted:
+            self._held -= held - wanted
+            await self._consumer.unhold(held - wanted)
 
     async def _renew(self, ensemble: FusedEnsemble, number: int, partition: FuserPartition) -> None:
         place = (ensemble.name, number)

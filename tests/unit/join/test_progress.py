@@ -1,0 +1,114 @@
+"""What proves that a prediction did not come, and who is silent."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stream_ensemble.core.join.progress import SEVERAL, Progress, furthest_ahead
+
+SILENCE = 2.0
+
+
+@pytest.fixture
+def progress() -> Progress:
+    return Progress(2, [0, 1], SILENCE)
+
+
+def given_up(progress: Progress, due_appended: int = 1000, due_monotonic: float = 50.0) -> bool:
+    return bool(progress.given_up(0, np.array([due_appended]), np.array([due_monotonic]))[0])
+
+
+def test_a_record_appended_after_the_due_is_proof(progress: Progress) -> None:
+    progress.read(0, 999, 10)
+    assert not given_up(progress)
+    progress.read(0, 1000, 11)
+    assert given_up(progress)
+
+
+def test_the_end_is_proof_when_asked_for_after_the_due(progress: Progress) -> None:
+    progress.read(0, 10, 7)
+    progress.at_end(0, 49.9, 7)
+    assert not given_up(progress)
+    progress.at_end(0, 50.0, 7)
+    assert given_up(progress)
+
+
+def test_an_end_beyond_what_was_processed_proves_nothing(progress: Progress) -> None:
+    progress.read(0, 10, 7)
+    assert not progress.at_end(0, 60.0, 8)
+    assert not given_up(progress)
+
+
+def test_another_topic_proves_nothing(progress: Progress) -> None:
+    progress.read(1, 5000, 10)
+    progress.at_end(1, 90.0, 10)
+    assert not given_up(progress)
+
+
+def test_an_unreadable_topic_is_given_up(progress: Progress) -> None:
+    progress.topics[0].unreadable = True
+    assert given_up(progress)
+
+
+def silent_after(progress: Progress, missed: int, asked: list[float]) -> bool:
+    progress.read(0, 10, 7)
+    progress.heard(0)
+    progress.expecting(0.0)
+    progress.missed(0, missed)
+    for moment in asked:
+        progress.at_end(0, moment, 7)
+    return bool(progress.silent[0])
+
+
+def test_a_member_expected_several_times_and_not_heard_for_the_window_is_silent(progress: Progress) -> None:
+    assert silent_after(progress, SEVERAL, [1.0, 2.0, 3.0])
+
+
+def test_less_than_the_window_is_not_silence(progress: Progress) -> None:
+    assert not silent_after(progress, SEVERAL, [1.0, 2.9])
+
+
+def test_a_member_nobody_missed_is_not_silent(progress: Progress) -> None:
+    assert not silent_after(progress, SEVERAL - 1, [1.0, 20.0])
+
+
+def test_a_member_is_back_at_its_first_record(progress: Progress) -> None:
+    assert silent_after(progress, SEVERAL, [1.0, 3.0])
+    progress.heard(0)
+    assert not progress.silent[0]
+    progress.at_end(0, 9.0, 7)
+    assert not progress.silent[0]
+
+
+def test_our_own_down_time_makes_nobody_silent(progress: Progress) -> None:
+    # Nothing was asked while the process was away: the window starts at the first end seen after it.
+    assert not silent_after(progress, SEVERAL, [1000.0])
+
+
+def test_a_member_is_expected_from_the_first_request_on_not_from_the_last_record(progress: Progress) -> None:
+    progress.read(0, 10, 7)
+    progress.heard(0)
+    progress.at_end(0, 1.0, 7)
+    progress.expecting(100.0)
+    progress.missed(0, SEVERAL)
+    progress.at_end(0, 100.5, 7)
+    assert not progress.silent[0]
+    progress.at_end(0, 102.0, 7)
+    assert progress.silent[0]
+
+
+def test_the_topics_ahead_are_held_and_the_one_behind_goes_on() -> None:
+    assert furthest_ahead([50, 10, 30], [False, False, False]) == [True, False, True]
+
+
+def test_a_topic_at_its_end_holds_nobody_up() -> None:
+    assert furthest_ahead([50, -1, 30], [False, True, False]) == [True, False, False]
+
+
+def test_nothing_is_held_when_all_is_read() -> None:
+    assert furthest_ahead([50, -1], [True, True]) == [False, False]
+
+
+def test_equals_all_go_on() -> None:
+    assert furthest_ahead([7, 7], [False, False]) == [False, False]

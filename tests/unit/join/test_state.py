@@ -1,0 +1,173 @@
+"""The join where time decides: late ones, replays, capacity, requests records before, between and after."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stream_ensemble.core.join.records import Cause, Decided, Predictions, Requests, Status, Verdict
+from stream_ensemble.core.join.state import JoinRules, PartitionJoin
+
+HORIZON = 10_000
+
+
+def join(**changes: Any) -> PartitionJoin:
+    rules = {
+        "members": 2,
+        "values": 2,
+        "topic_of": (0, 1),
+        "topics": 3,
+        "partition": 0,
+        "partitions": 1,
+        "deadline_ms": 1000,
+        "quorum": 1,
+        "has_prior": False,
+        "silence_after_ms": 2000,
+        "lateness_horizon_ms": HORIZON,
+    }
+    return PartitionJoin(JoinRules(**(rules | changes)))
+
+
+def predict(
+    state: PartitionJoin, member: int, *ids: bytes, now: float = 0.0, appended: int = 100, offset: int = 0
+) -> tuple[list[Verdict], Decided]:
+    n = len(ids)
+    times = np.full(n, appended)
+    rows = Predictions(
+        member, member, list(ids), np.full((n, 2), 0.5), None, times, times, np.arange(offset, offset + n)
+    )
+    verdicts, decided = state.add_predictions(rows, now)
+    state.progress.read(member, appended, offset + n)
+    return [Verdict(v) for v in verdicts.tolist()], decided
+
+
+def ask(
+    state: PartitionJoin, request_id: bytes, *, members: int = 0, wait: int = 0, offset: int = 0
+) -> Decided:
+    rows = Requests(
+        2,
+        [request_id],
+        np.array([100]),
+        np.array([100]),
+        np.array([offset]),
+        np.array([members], np.uint64),
+        np.array([wait]),
+    )
+    return state.add_requests(rows, 0.0)[1]
+
+
+def at_end(state: PartitionJoin, moment: float) -> Decided:
+    for topic, progress in enumerate(state.progress.topics):
+        state.progress.at_end(topic, moment, progress.next_offset)
+    return state.advance()
+
+
+def test_nobody_is_given_up_before_the_deadline_and_all_are_after_it() -> None:
+    state = join()
+    predict(state, 0, b"r", now=5.0)
+    predict(state, 1, now=5.0)
+    assert not len(at_end(state, 5.99))
+    decided = at_end(state, 6.0)
+    assert (decided.status.tolist(), decided.cause.tolist()) == ([Status.PARTIAL], [Cause.DEADLINE])
+
+
+def test_a_late_prediction_of_a_request_ended_long_ago_does_not_open_it_again() -> None:
+    state = join()
+    predict(state, 0, b"r")
+    _, decided = predict(state, 1, b"r")
+    state.release(decided.slots)
+    state.closed.add(state.slots.cut(state.slots.high), 100)
+    assert predict(state, 0, b"r", appended=5000, offset=9)[0] == [Verdict.LATE]
+    assert state.open_requests == 0
+
+
+def test_a_prediction_used_before_a_restart_is_a_replay() -> None:
+    state = join()
+    state.closed.add([b"r"], 100)
+    state.used_before[0] = {4}
+    assert predict(state, 0, b"r", b"r", offset=4)[0] == [Verdict.REPLAYED, Verdict.LATE]
+    assert (state.ledger.replayed, state.ledger.late, state.ledger.predictions) == (1, 1, 1)
+
+
+def test_a_dead_member_costs_a_silence_window_and_then_nothing() -> None:
+    state = join()
+    predict(state, 1, b"first", now=0.0)
+    predict(state, 0, b"first", now=0.0)
+    for n in range(4):
+        predict(state, 0, b"waits-%d" % n, now=1.0, appended=200)
+    assert len(at_end(state, 2.0)) == 4
+    at_end(state, 4.5)
+    assert state.progress.silent.tolist() == [False, True]
+    predict(state, 0, b"quick", now=10.0, appended=300)
+    decided = state.advance()
+    assert (decided.status.tolist(), decided.cause.tolist()) == ([Status.PARTIAL], [Cause.SILENT])
+
+
+def test_below_the_quorum_a_silent_member_is_waited_for() -> None:
+    state = join(quorum=2)
+    state.progress.silent[1] = True
+    predict(state, 0, b"r", now=0.0)
+    assert not len(state.advance())
+    decided = at_end(state, 1.0)
+    assert decided.status.tolist() == [Status.EXPIRED]
+
+
+def test_a_requests_record_before_between_and_after() -> None:
+    state = join()
+    ask(state, b"before", members=0b01)
+    assert predict(state, 0, b"before")[1].status.tolist() == [Status.COMPLETE]
+    predict(state, 0, b"between", offset=1)
+    assert ask(state, b"between", members=0b01, offset=1).status.tolist() == [Status.COMPLETE]
+    ask(state, b"between", offset=2)
+    assert state.ledger.late_requests == 1
+    assert state.ledger.requests == 2
+
+
+def test_a_request_of_its_own_deadline() -> None:
+    state = join()
+    predict(state, 1)
+    predict(state, 0, b"r", now=0.0)
+    ask(state, b"r", wait=100)
+    state.progress.read(2, 100, 1)
+    assert len(at_end(state, 0.1)) == 1
+
+
+def test_an_unanswered_request_expires() -> None:
+    state = join()
+    predict(state, 0)
+    predict(state, 1)
+    ask(state, b"r")
+    decided = at_end(state, 1.0)
+    assert decided.status.tolist() == [Status.EXPIRED]
+
+
+def test_over_capacity_the_oldest_are_decided() -> None:
+    state = join()
+    predict(state, 0, b"a", b"b", b"c")
+    decided = state.give_up_oldest(2)
+    assert state.slots.ids[state.slots.row(decided.slots)].tolist() == [b"a", b"b"]
+    assert decided.cause.tolist() == [Cause.CAPACITY] * 2
+    assert state.open_requests == 1
+
+
+@pytest.mark.parametrize("offset", [0, 7])
+def test_an_offset_is_held_until_its_request_is_released(offset: int) -> None:
+    state = join()
+    predict(state, 0, b"r", offset=offset)
+    assert state.held_from(0) == offset
+    assert state.held_from(1) is None
+    _, decided = predict(state, 1, b"r", offset=3)
+    assert (state.held_from(0), state.held_from(1)) == (offset, 3)
+    state.release(decided.slots)
+    assert (state.held_from(0), state.held_from(1)) == (None, None)
+
+
+def test_ids_of_another_partition_are_forwarded_and_open_nothing() -> None:
+    state = join(partitions=2)
+    ids = [b"id-%d" % n for n in range(40)]
+    verdicts, _ = predict(state, 0, *ids)
+    assert set(verdicts) == {Verdict.USED, Verdict.FORWARD}
+    assert state.open_requests == verdicts.count(Verdict.USED)
+    assert state.ledger.prediction_difference() == 0
