@@ -111,8 +111,8 @@ class Progress:
 def furthest_ahead(log_times: Sequence[int], at_end: Sequence[bool]) -> list[bool]:
     """Which of T topics to stop reading when no more requests can be held. Shape: T.
 
-    Those that have more to give and are ahead, in log time, of the one furthest behind: that one must go on, or
-    nothing could end. A topic that was read to its end neither waits nor is waited for.
+    Those that have more to give and are ahead, in log time, of the one furthest behind: that one must go on,
+    or nothing could end. A topic that was read to its end neither waits nor is waited for.
     """
     behind = min((time for time, done in zip(log_times, at_end, strict=True) if not done), default=None)
     return [
