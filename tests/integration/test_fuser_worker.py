@@ -189,6 +189,25 @@ async def test_a_second_answer_changes_nothing_and_a_late_one_is_kept_aside(
     assert aged.value == old
 
 
+async def test_at_the_cap_of_open_requests_everything_still_ends(
+    kafka_bootstrap: str, redis_url: str, ensemble_name: str, tmp_path: Path
+) -> None:
+    requests = ids("cap", 400)
+    async with World(
+        kafka_bootstrap, redis_url, ensemble_name, tmp_path, max_open_requests=20, deadline_ms=5000
+    ) as world:
+        # Member a is far ahead before the worker starts; the others follow while it runs.
+        await world.predict(requests, ["a"])
+        worker = world.start()
+        await world.owning(worker)
+        await world.predict(requests, ["b", "c"])
+        fused = await world.fused(len(requests))
+        assert worker.metric("stream_ensemble_open_requests") == 0
+        assert worker.metric("stream_ensemble_ledger_difference") == 0
+    assert {record["status"] for record in fused.values()} <= {"complete", "partial"}
+    assert {record.get("cause") for record in fused.values()} <= {None, "capacity", "deadline"}
+
+
 async def test_without_redis_answers_come_and_say_so(
     kafka_bootstrap: str, ensemble_name: str, tmp_path: Path
 ) -> None:
