@@ -13,12 +13,13 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
+from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, KafkaError, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from stream_ensemble.errors import FencedError, ServerUnavailableError
 
 log = logging.getLogger(__name__)
+_FENCED = (ProducerFenced, InvalidProducerEpoch)
 
 #: The broker looks for expired transactions every 10 s; a flush takes far less.
 _TRANSACTION_TIMEOUT_MS = 20_000
@@ -98,11 +99,14 @@ class TransactionalOutput:
                 stamped = {tp: OffsetAndMetadata(offset, metadata) for tp, offset in offsets.items()}
                 await self._producer.send_offsets_to_transaction(stamped, self._group_id)
                 await self._producer.commit_transaction()
-        except (ProducerFenced, InvalidProducerEpoch) as error:
+        except _FENCED as error:
             self._forget_transaction()
             raise FencedError("another owner has taken this partition over") from error
-        except (KafkaError, TimeoutError) as error:
-            self._forget_transaction()
+        except (KafkaError, IllegalOperation, TimeoutError) as error:
+            cause = self._forget_transaction()
+            if isinstance(cause, _FENCED):
+                # Refused between two calls: the second one only says that there is no transaction.
+                raise FencedError("another owner has taken this partition over") from cause
             raise ServerUnavailableError(f"Kafka did not commit a transaction: {error!r}") from error
         return written
 
@@ -115,17 +119,24 @@ class TransactionalOutput:
             log.info("closing the producer of a partition: %r", error)
             await self._producer.client.close()
 
-    def _forget_transaction(self) -> None:
-        """aiokafka keeps the error in a future as well, which would be logged as never looked at."""
+    def _forget_transaction(self) -> BaseException | None:
+        """What the transaction failed with in the background.
+
+        aiokafka keeps it in a future, which would be logged as never looked at.
+        """
         end = self._producer._txn_manager.wait_for_transaction_end()
         if end is not None and end.done() and not end.cancelled():
-            end.exception()
+            error: BaseException | None = end.exception()
+            return error
+        return None
 
     async def _write(self, records: Sequence[Outgoing]) -> dict[TopicPartition, int]:
         sent = []
         for tp, group in groupby(sorted(records, key=_place), key=_place):
             for batch, count in self._batches(list(group)):
                 future = await self._producer.send_batch(batch, tp.topic, partition=tp.partition)
+                # Looked at below; unless another send raises first, and then nobody else would.
+                future.add_done_callback(_look_at)
                 sent.append((tp, future, count))
         written: dict[TopicPartition, int] = {}
         done = await asyncio.gather(*(future for _, future, _ in sent), return_exceptions=True)
@@ -146,6 +157,11 @@ class TransactionalOutput:
                 _append(batch, record)
             batches[-1] = (batch, count + 1)
         return batches
+
+
+def _look_at(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled():
+        future.exception()
 
 
 def _place(record: Outgoing) -> TopicPartition:
