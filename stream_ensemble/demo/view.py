@@ -104,7 +104,9 @@ class LiveView:
             f"{tally.ended} of {tally.plan.requests} answered   {rate:.0f}/s   "
             f"{int(tally.learned.max(initial=0))} labels learned   {statuses}"
         )
-        progress = ProgressBar(total=tally.plan.requests, completed=tally.ended, width=72)
+        # In a grid, because a bar by itself does not end its line.
+        progress = Table.grid()
+        progress.add_row(ProgressBar(total=tally.plan.requests, completed=tally.ended, width=72))
         self._live.update(Group(Text(head), progress, table, Text("\n".join(self._events), style="dim")))
 
     def close(self) -> None:

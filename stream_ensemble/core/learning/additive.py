@@ -6,6 +6,7 @@ taking back and prefix sums over a chunk of labels are then the same for all.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,7 +27,7 @@ class Increments:
     maxima: Mapping[str, Floats]
 
 
-class Additive:
+class Additive(ABC):
     """Base of the algorithms whose state is sums and maxima over labels; order-free to rounding.
 
     Attributes:
@@ -39,20 +40,20 @@ class Additive:
     members: tuple[str, ...]
     half_lives: Mapping[str, float | None]
 
+    @abstractmethod
     def credits(self, sums: Mapping[str, Floats], maxima: Mapping[str, Floats]) -> Floats:
         """Credit of one state, or of S states at once. Shapes: by name (S x) length, result (S x) V.
 
         An absent name is zeros.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def increments(self, credit: Floats, labelled: Labelled) -> Increments:
         """What each label teaches, at the credit its request was fused with: V, or R x V (one per row)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def pool(self, credit: Floats, awake: NDArray[np.bool_]) -> Floats:
         """See ``Algorithm``; credit is V, or R x V (one per row)."""
-        raise NotImplementedError
 
     def fuse(self, credit: Floats, outputs: Floats, awake: NDArray[np.bool_]) -> Floats:
         """See ``Algorithm``; credit is V, or R x V (one per row)."""
