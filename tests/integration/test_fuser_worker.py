@@ -177,7 +177,8 @@ async def test_a_second_answer_changes_nothing_and_a_late_one_is_kept_aside(
         [late] = await world.late(1)
         old = world.prediction("ancient", "a", at=1_000_000_000_000)
         await (await world.put("a", "ancient", old))
-        aged = (await world.late(2))[1]
+        # The late topic has two partitions: which of its records is read first is nobody's promise.
+        aged = [record.value for record in await world.late(2)]
         await world.predict(["next"])
         assert set(await world.fused(2)) == {"r", "next"}
         assert worker.metric("stream_ensemble_predictions_total", fate="duplicate") == 1
@@ -186,7 +187,7 @@ async def test_a_second_answer_changes_nothing_and_a_late_one_is_kept_aside(
     assert before["r"]["status"] == "partial"
     assert json.loads(late.value)["member"] == "c"
     assert json.loads(dict(late.headers)[HEADER_SOURCE])["topic"] == world.topics.predictions[2]
-    assert aged.value == old
+    assert sorted(aged) == sorted([late.value, old])
 
 
 async def test_at_the_cap_of_open_requests_everything_still_ends(
