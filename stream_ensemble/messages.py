@@ -169,6 +169,50 @@ class Feedback(Struct, kw_only=True, omit_defaults=True):
     weight: Annotated[float, Meta(gt=0, le=1e6, description="How much the label counts.")] = 1.0
 
 
+class PredictionArrays(Struct, kw_only=True, omit_defaults=True):
+    """N predictions of one member in one record. Every array given has N elements."""
+
+    version: Literal[1]
+    kind: Literal["predictions"]
+    member: Annotated[Name, Meta(description="Who answers.")]
+    request_ids: Annotated[list[RequestId], Meta(min_length=1, description="The N requests.")]
+    outputs: Annotated[
+        list[list[float] | None],
+        Meta(description="Class probabilities, C numbers each; null where there is no output."),
+    ]
+    ats: Annotated[
+        list[Milliseconds | None] | None,
+        Meta(description="When the requests were made; absent or null: the append time."),
+    ] = None
+    answers: Annotated[
+        list[Literal["output", "abstain", "error"]] | None,
+        Meta(description="How the member answered; absent: by what the other arrays hold."),
+    ] = None
+    errors: Annotated[
+        list[str | None] | None, Meta(description="Why the member cannot answer; null where it can.")
+    ] = None
+    segments: Annotated[list[Name | None] | None, Meta(description="The requests' segments, copied.")] = None
+    traceparents: Annotated[list[str | None] | None, Meta(description="W3C trace contexts.")] = None
+
+
+class FeedbackArrays(Struct, kw_only=True, omit_defaults=True):
+    """N labels in one record. Every array given has N elements."""
+
+    version: Literal[1]
+    kind: Literal["feedbacks"]
+    request_ids: Annotated[list[RequestId], Meta(min_length=1, description="The N requests.")]
+    labels: Annotated[list[Label], Meta(description="The classes, by name or by index from 0.")]
+    ats: Annotated[list[Milliseconds | None] | None, Meta(description="When the labels were made.")] = None
+    revisions: Annotated[
+        list[Annotated[int, Meta(ge=0, le=2**53)]] | None,
+        Meta(description="A later one corrects an earlier one; absent: 0."),
+    ] = None
+    weights: Annotated[
+        list[Annotated[float, Meta(gt=0, le=1e6)]] | None,
+        Meta(description="How much the labels count; absent: 1."),
+    ] = None
+
+
 class Weights(Struct, kw_only=True, omit_defaults=True):
     """Partition p's contribution to the weights of one (task, segment): additive sums and maxima."""
 
@@ -244,8 +288,14 @@ HEADER_FORWARDED = "stream-ensemble-forwarded"
 HEADER_SOURCE = "stream-ensemble-source"
 HEADER_DEAD_LETTER = "stream-ensemble-dead-letter"
 HEADER_TRACE = "traceparent"
+#: On records of many rows: which form the value has. Absent: one JSON message.
+HEADER_FORMAT = "stream-ensemble-format"
+#: Binary columns, see ``schemas/columnar.md``.
+FORMAT_COLUMNS = b"columns-1"
+#: JSON arrays: ``PredictionArrays`` or ``FeedbackArrays``.
+FORMAT_ARRAYS = b"arrays-1"
 
-Message = Request | Prediction | Fused | Feedback | Weights | Applied
+Message = Request | Prediction | PredictionArrays | Fused | Feedback | FeedbackArrays | Weights | Applied
 
 __all__ = [
     "UNSET",
@@ -254,10 +304,12 @@ __all__ = [
     "CreditBlock",
     "DeadLetter",
     "Feedback",
+    "FeedbackArrays",
     "Forwarded",
     "Fused",
     "Message",
     "Prediction",
+    "PredictionArrays",
     "Request",
     "Source",
     "UnsetType",

@@ -22,8 +22,10 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 TYPES: dict[str, tuple[type[msgspec.Struct], str]] = {
     "request": (messages.Request, "Request"),
     "prediction": (messages.Prediction, "Prediction"),
+    "predictions": (messages.PredictionArrays, "Predictions as arrays"),
     "fused": (messages.Fused, "Fused record"),
     "feedback": (messages.Feedback, "Feedback"),
+    "feedbacks": (messages.FeedbackArrays, "Feedback as arrays"),
     "weights": (messages.Weights, "Weights contribution"),
     "applied": (messages.Applied, "Applied label"),
     "dead-letter-headers": (messages.DeadLetter, f"Header {messages.HEADER_DEAD_LETTER}"),

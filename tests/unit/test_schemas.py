@@ -76,7 +76,13 @@ def test_the_readme_has_an_example_of_everything_and_links_every_file() -> None:
 
 @pytest.mark.parametrize(
     "header",
-    [messages.HEADER_DEAD_LETTER, messages.HEADER_FORWARDED, messages.HEADER_SOURCE, messages.HEADER_TRACE],
+    [
+        messages.HEADER_DEAD_LETTER,
+        messages.HEADER_FORMAT,
+        messages.HEADER_FORWARDED,
+        messages.HEADER_SOURCE,
+        messages.HEADER_TRACE,
+    ],
 )
 def test_the_readme_names_every_header(header: str) -> None:
     assert f"| `{header}` |" in README

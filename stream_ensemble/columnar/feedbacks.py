@@ -1,0 +1,203 @@
+"""Columnar feedback: many labels in one record, binary or as JSON arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_ensemble.columnar.array_rows import read_arrays, same_length, single_rows
+from stream_ensemble.columnar.layout import Form, Head
+from stream_ensemble.columnar.reading import Columns
+from stream_ensemble.columnar.rows import Wrong, wrong_ids, wrong_numbers, wrong_times
+from stream_ensemble.columnar.writing import numbers, record, strings
+from stream_ensemble.core.join.records import NO_TIME
+from stream_ensemble.errors import RecordError
+from stream_ensemble.messages import FORMAT_ARRAYS, FORMAT_COLUMNS, Feedback, FeedbackArrays
+
+_LARGEST_REVISION = 2**53
+_LARGEST_WEIGHT = 1e6
+
+
+@dataclass(slots=True)
+class FeedbackBatch:
+    """N labels.
+
+    Attributes:
+        ids: N request ids, in UTF-8.
+        labels: N classes by index; in the JSON form by name too. Not checked against a task.
+        at: N, milliseconds since the epoch, ``NO_TIME`` where a row does not say; None: no row says.
+        revisions, weights: N; None: all 0, all 1.
+        wrong: rows that cannot be used, and why; what else is said of them may be nonsense.
+        originals: rows that only their own bytes can show, as records of one row.
+        form: the form it was read from, ``FORMAT_COLUMNS`` or ``FORMAT_ARRAYS``.
+    """
+
+    ids: list[bytes]
+    labels: list[int | str]
+    at: NDArray[np.int64] | None = None
+    revisions: NDArray[np.int64] | None = None
+    weights: NDArray[np.float64] | None = None
+    wrong: Wrong = field(default_factory=dict)
+    originals: dict[int, bytes] = field(default_factory=dict)
+    form: bytes = FORMAT_COLUMNS
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def message(self, r: int) -> Feedback:
+        """Row ``r``, which is not ``wrong``, as the message it would be alone."""
+        at = NO_TIME if self.at is None else int(self.at[r])
+        return Feedback(
+            version=1,
+            kind="feedback",
+            request_id=self.ids[r].decode(),
+            label=self.labels[r],
+            at=None if at == NO_TIME else at,
+            revision=0 if self.revisions is None else int(self.revisions[r]),
+            weight=1.0 if self.weights is None else float(self.weights[r]),
+        )
+
+    def rows(self, start: int, stop: int) -> FeedbackBatch:
+        """The rows from ``start`` up to ``stop``, as a batch of their own."""
+        return FeedbackBatch(
+            self.ids[start:stop],
+            self.labels[start:stop],
+            None if self.at is None else self.at[start:stop],
+            None if self.revisions is None else self.revisions[start:stop],
+            None if self.weights is None else self.weights[start:stop],
+            {row - start: error for row, error in self.wrong.items() if start <= row < stop},
+            {row - start: value for row, value in self.originals.items() if start <= row < stop},
+            self.form,
+        )
+
+
+class FeedbacksHead(Head, kw_only=True):
+    """The head of columnar feedback."""
+
+    kind: Literal["feedbacks"]
+
+
+_FORM: Final = Form(
+    FeedbacksHead,
+    {
+        "request_id": ("bytes", "text"),
+        "label": ("<i4",),
+        "at": ("<i8",),
+        "revision": ("<i8",),
+        "weight": ("<f8",),
+    },
+)
+
+
+def pack(batch: FeedbackBatch) -> bytes:
+    """``batch``, all of whose labels are indices, as the binary value of one record. At least one row."""
+    written = [numbers("label", np.array(batch.labels, np.int32))]
+    for name, column in (("at", batch.at), ("revision", batch.revisions), ("weight", batch.weights)):
+        if column is not None:
+            written.append(numbers(name, column))
+    written.append(strings("request_id", batch.ids))
+    return record(FeedbacksHead(version=1, kind="feedbacks", rows=len(batch), columns=[]), written)
+
+
+def unpack(value: bytes) -> FeedbackBatch:
+    """The rows of one binary value. Arrays are read-only and keep ``value`` alive.
+
+    Raises:
+        RecordError: the record as a whole cannot be read; rows that cannot be used stand in ``wrong``.
+    """
+    columns = Columns(value, _FORM)
+    labels = columns.series("label")
+    if labels is None:
+        raise RecordError("missing-field", "no column label")
+    batch = FeedbackBatch(
+        columns.strings("request_id"),
+        labels.tolist(),
+        columns.series("at"),
+        columns.series("revision"),
+        columns.series("weight"),
+    )
+    batch.wrong = _wrong(batch, labels)
+    return batch
+
+
+def row(batch: FeedbackBatch, r: int) -> bytes:
+    """Row ``r`` alone, packed in the form the batch was read from."""
+    if r in batch.originals:
+        return batch.originals[r]
+    alone = batch.rows(r, r + 1)
+    return pack_arrays(alone) if batch.form == FORMAT_ARRAYS else pack(alone)
+
+
+def _wrong(batch: FeedbackBatch, labels: NDArray[np.int32]) -> Wrong:
+    wrong = wrong_ids(batch.ids) | wrong_numbers("label", labels, labels >= 0, "a class by its index from 0")
+    if batch.at is not None:
+        wrong |= wrong_times(batch.at)
+    if (revisions := batch.revisions) is not None:
+        right = (revisions >= 0) & (revisions <= _LARGEST_REVISION)
+        wrong |= wrong_numbers("revision", revisions, right, "0 to 2^53")
+    if (weights := batch.weights) is not None:
+        right = (weights > 0) & (weights <= _LARGEST_WEIGHT)
+        wrong |= wrong_numbers("weight", weights, right, "above 0 and at most 1e6")
+    return wrong
+
+
+# --- JSON arrays ------------------------------------------------------------------------------------
+
+_decode: Final[Callable[[bytes], FeedbackArrays]] = msgspec.json.Decoder(FeedbackArrays).decode
+_ARRAYS: Final = ("request_ids", "labels", "ats", "revisions", "weights")
+
+
+def pack_arrays(batch: FeedbackBatch) -> bytes:
+    """``batch`` as the JSON value of one record."""
+    arrays = FeedbackArrays(
+        version=1,
+        kind="feedbacks",
+        request_ids=[request_id.decode() for request_id in batch.ids],
+        labels=batch.labels,
+        ats=None if batch.at is None else [None if at == NO_TIME else at for at in batch.at.tolist()],
+        revisions=_listed(batch.revisions),
+        weights=_listed(batch.weights),
+    )
+    return msgspec.json.encode(arrays)
+
+
+def unpack_arrays(value: bytes) -> FeedbackBatch:
+    """The rows of one JSON value.
+
+    Raises:
+        RecordError: the record as a whole cannot be read; rows that cannot be used stand in ``wrong``.
+    """
+    arrays, wrong = read_arrays(value, _decode, _ARRAYS, _blank)
+    for name in _ARRAYS:
+        same_length(name, getattr(arrays, name), len(arrays.request_ids))
+    originals = single_rows(value, _ARRAYS) if wrong else []
+    return FeedbackBatch(
+        list(map(str.encode, arrays.request_ids)),
+        arrays.labels,
+        None if arrays.ats is None else np.array([NO_TIME if at is None else at for at in arrays.ats]),
+        None if arrays.revisions is None else np.array(arrays.revisions),
+        None if arrays.weights is None else np.array(arrays.weights, np.float64),
+        wrong,
+        {row: originals[row] for row in wrong},
+        FORMAT_ARRAYS,
+    )
+
+
+def _blank(like: FeedbackArrays) -> FeedbackArrays:
+    return FeedbackArrays(
+        version=1,
+        kind="feedbacks",
+        request_ids=[""],
+        labels=[0],
+        revisions=None if like.revisions is None else [0],
+        weights=None if like.weights is None else [1.0],
+    )
+
+
+def _listed(column: NDArray[Any] | None) -> list[Any] | None:
+    return None if column is None else column.tolist()
