@@ -15,6 +15,8 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 VERSION = 1
+#: Most rows of one record: bounds what a record of nothing but wrong rows can cost.
+MOST_ROWS = 65_536
 
 RequestId = Annotated[
     str, Meta(min_length=1, max_length=256, description="Names the request; also the record's key.")
@@ -175,7 +177,9 @@ class PredictionArrays(Struct, kw_only=True, omit_defaults=True):
     version: Literal[1]
     kind: Literal["predictions"]
     member: Annotated[Name, Meta(description="Who answers.")]
-    request_ids: Annotated[list[RequestId], Meta(min_length=1, description="The N requests.")]
+    request_ids: Annotated[
+        list[RequestId], Meta(min_length=1, max_length=MOST_ROWS, description="The N requests.")
+    ]
     outputs: Annotated[
         list[list[float] | None],
         Meta(description="Class probabilities, C numbers each; null where there is no output."),
@@ -200,7 +204,9 @@ class FeedbackArrays(Struct, kw_only=True, omit_defaults=True):
 
     version: Literal[1]
     kind: Literal["feedbacks"]
-    request_ids: Annotated[list[RequestId], Meta(min_length=1, description="The N requests.")]
+    request_ids: Annotated[
+        list[RequestId], Meta(min_length=1, max_length=MOST_ROWS, description="The N requests.")
+    ]
     labels: Annotated[list[Label], Meta(description="The classes, by name or by index from 0.")]
     ats: Annotated[list[Milliseconds | None] | None, Meta(description="When the labels were made.")] = None
     revisions: Annotated[

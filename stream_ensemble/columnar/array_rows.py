@@ -13,8 +13,10 @@ from stream_ensemble.errors import RecordError
 
 T = TypeVar("T", bound=msgspec.Struct)
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+#: Fields that every row repeats, so they must not be long.
+_SHARED = ("version", "kind", "member")
+_LONGEST_SHARED = 4096
 _decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_NULL = b"null"
 
 
 def read_arrays(
@@ -39,9 +41,10 @@ def read_arrays(
         everyones = error
     wrong: Wrong = {}
     rows: list[T | None] = []
-    for place, original in enumerate(single_rows(value, arrays)):
+    originals = SingleRows(value, arrays)
+    for place in range(len(originals)):
         try:
-            rows.append(decoded(original, decode))
+            rows.append(decoded(originals[place], decode))
         except RecordError as own:
             wrong[place] = own
             rows.append(None)
@@ -60,26 +63,34 @@ def _gathered(columns: list[list[Any] | None]) -> list[Any] | None:
     return [None if column is None else column[0] for column in columns]
 
 
-def single_rows(value: bytes, arrays: Sequence[str]) -> list[bytes]:
-    """``value`` cut into records of one row.
-
-    Args:
-        value: a JSON object.
-        arrays: its fields that hold one element a row; the first must be there.
+class SingleRows:
+    """Records of one row, cut on demand out of ``value``, a JSON object whose ``arrays`` hold one element a
+    row; the first of them must be there. Fields nobody knows are left out.
 
     Raises:
-        RecordError: ``missing-field``, ``wrong-field`` or ``wrong-length`` of an array as a whole.
+        RecordError: ``missing-field``, ``wrong-field`` or ``wrong-length`` of a field as a whole.
     """
-    fields = decoded(value, _decode)
-    if arrays[0] not in fields:
-        raise RecordError("missing-field", f"Object missing required field `{arrays[0]}`")
-    cut: dict[str, list[msgspec.Raw]] = {}
-    for name in arrays:
-        if name in fields and bytes(fields[name]).strip() != _NULL:
-            cut[name] = _elements(name, fields[name])
-            same_length(name, cut[name], len(cut[arrays[0]]))
-    rows = len(cut.get(arrays[0], ()))
-    return [_row(fields, cut, row) for row in range(rows)]
+
+    def __init__(self, value: bytes, arrays: Sequence[str]) -> None:
+        fields = {name: raw for name, raw in decoded(value, _decode).items() if bytes(raw).strip() != b"null"}
+        if arrays[0] not in fields:
+            raise RecordError("missing-field", f"Object missing required field `{arrays[0]}`")
+        self._cut = {name: _elements(name, fields[name]) for name in arrays if name in fields}
+        self._rows = len(self._cut[arrays[0]])
+        for name, elements in self._cut.items():
+            same_length(name, elements, self._rows)
+        self._shared = {name: fields[name] for name in _SHARED if name in fields}
+        for name, raw in self._shared.items():
+            if len(bytes(raw)) > _LONGEST_SHARED:
+                raise RecordError("wrong-field", f"{name}: {len(bytes(raw))} bytes")
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __getitem__(self, row: int) -> bytes:
+        return msgspec.json.encode(
+            self._shared | {name: elements[row : row + 1] for name, elements in self._cut.items()}
+        )
 
 
 def same_length(name: str, values: Sequence[Any] | None, rows: int) -> None:
@@ -97,10 +108,3 @@ def _elements(name: str, array: msgspec.Raw) -> list[msgspec.Raw]:
         return _decode_array(array)
     except msgspec.ValidationError as error:
         raise RecordError("wrong-field", f"{name}: {error}") from None
-
-
-def _row(fields: dict[str, msgspec.Raw], cut: dict[str, list[msgspec.Raw]], row: int) -> bytes:
-    alone: dict[str, Any] = {
-        name: cut[name][row : row + 1] if name in cut else fields[name] for name in fields
-    }
-    return msgspec.json.encode(alone)

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_ensemble.columnar.array_rows import read_arrays, same_length, single_rows
+from stream_ensemble.columnar.array_rows import SingleRows, read_arrays, same_length
 from stream_ensemble.columnar.layout import Form, Head
 from stream_ensemble.columnar.reading import Columns
 from stream_ensemble.columnar.rows import Wrong, wrong_ids, wrong_numbers, wrong_times
@@ -175,17 +175,19 @@ def unpack_arrays(value: bytes) -> FeedbackBatch:
     arrays, wrong = read_arrays(value, _decode, _ARRAYS, _blank)
     for name in _ARRAYS:
         same_length(name, getattr(arrays, name), len(arrays.request_ids))
-    originals = single_rows(value, _ARRAYS) if wrong else []
-    return FeedbackBatch(
+    batch = FeedbackBatch(
         list(map(str.encode, arrays.request_ids)),
         arrays.labels,
         None if arrays.ats is None else np.array([NO_TIME if at is None else at for at in arrays.ats]),
         None if arrays.revisions is None else np.array(arrays.revisions),
         None if arrays.weights is None else np.array(arrays.weights, np.float64),
         wrong,
-        {row: originals[row] for row in wrong},
-        FORMAT_ARRAYS,
+        form=FORMAT_ARRAYS,
     )
+    if wrong:
+        originals = SingleRows(value, _ARRAYS)
+        batch.originals = {row: originals[row] for row in wrong}
+    return batch
 
 
 def _blank(like: FeedbackArrays) -> FeedbackArrays:

@@ -17,6 +17,7 @@ from msgspec import Meta, Struct
 
 from stream_ensemble.columnar.refusals import decoded, short
 from stream_ensemble.errors import RecordError
+from stream_ensemble.messages import MOST_ROWS
 
 MAGIC: Final = b"SEC1"
 _PREFIX = 8
@@ -47,7 +48,7 @@ class Head(Struct, kw_only=True):
 
     version: Literal[1]
     kind: str
-    rows: Annotated[int, Meta(ge=1, le=2**31 - 1)]
+    rows: Annotated[int, Meta(ge=1, le=MOST_ROWS)]
     columns: list[Column]
 
 

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_ensemble.columnar.array_rows import read_arrays, same_length, single_rows
+from stream_ensemble.columnar.array_rows import SingleRows, read_arrays, same_length
 from stream_ensemble.columnar.prediction_batch import PredictionBatch
 from stream_ensemble.columnar.rows import Wrong
 from stream_ensemble.core.join.records import NO_TIME, Answer
@@ -90,7 +90,7 @@ def _batch(arrays: PredictionArrays, value: bytes, wrong: Wrong) -> PredictionBa
         form=FORMAT_ARRAYS,
     )
     if wrong:
-        originals = single_rows(value, _ARRAYS)
+        originals = SingleRows(value, _ARRAYS)
         batch.originals = {row: originals[row] for row in wrong}
     return batch
 
