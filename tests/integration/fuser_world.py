@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import itertools
 import json
 import os
 import sys
@@ -10,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -69,24 +71,37 @@ class Worker:
         except (OSError, ValueError):
             return 0
 
-    def metric(self, name: str, **labels: str) -> float:
-        """Sum of a metric's samples that carry these labels."""
+    def metric(self, name: str, page: str | None = None, **labels: str) -> float:
+        """Sum of a metric's samples that carry these labels, of this page or of a new one."""
         total = 0.0
-        for line in self.get("/metrics").splitlines():
+        for line in (page or self.get("/metrics")).splitlines():
             if line.startswith(name) and all(f'{k}="{v}"' in line for k, v in labels.items()):
                 total += float(line.rpartition(" ")[2])
         return total
 
 
 class World:
-    """One ensemble on a real broker."""
+    """One ensemble on a real broker; ``beside`` names further ones of the same workers (see :meth:`of`)."""
 
-    def __init__(self, bootstrap: str, redis_url: str, name: str, folder: Path, **ensemble: Any) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        redis_url: str,
+        name: str,
+        folder: Path,
+        *,
+        beside: Mapping[str, config.Ensemble] | None = None,
+        fetch_bytes: int = 4 << 20,
+        **ensemble: Any,
+    ) -> None:
         self.folder = folder
         self.settings = config.Settings(
             app=name,
             kafka=config.Kafka(
-                bootstrap_servers=[bootstrap], session_timeout_s=6.0, heartbeat_interval_s=0.5
+                bootstrap_servers=[bootstrap],
+                session_timeout_s=6.0,
+                heartbeat_interval_s=0.5,
+                fetch_max_bytes_per_partition=fetch_bytes,
             ),
             redis=config.Redis(url=redis_url),
             ensembles={
@@ -96,7 +111,8 @@ class World:
                     partitions=PARTITIONS,
                     **{"deadline_ms": 1000, **ensemble},
                 )
-            },
+            }
+            | dict(beside or {}),
         )
         self.topics = config.topic_names(name, self.settings.ensembles[name])
         self._workers: list[Worker] = []
@@ -114,6 +130,12 @@ class World:
         for worker in self._workers:
             worker.process.kill()
         await self._producer.stop()
+
+    def of(self, name: str) -> World:
+        """The same world seen from another of its ensembles."""
+        other = copy.copy(self)
+        other.topics = config.topic_names(name, self.settings.ensembles[name])
+        return other
 
     def start(self) -> Worker:
         """Start a worker; :meth:`owning` waits for it."""
@@ -143,14 +165,30 @@ class World:
         await asyncio.gather(*sent)
 
     async def put(
-        self, member: str, key: str | None, value: bytes | None, partition: int | None = None
+        self,
+        member: str,
+        key: str | None,
+        value: bytes | None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
     ) -> Any:
         """Any record on a member's topic; the future of its delivery."""
+        topic = self.topics.predictions[MEMBERS.index(member)]
+        return await self.write(topic, key, value, partition, timestamp_ms)
+
+    async def write(
+        self,
+        topic: str,
+        key: str | None,
+        value: bytes | None,
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> Any:
+        """Any record on any topic, canonical unless told otherwise; the future of its delivery."""
         raw = None if key is None else key.encode()
         if partition is None:
             partition = partition_of(raw or b"", PARTITIONS)
-        topic = self.topics.predictions[MEMBERS.index(member)]
-        return await self._producer.send(topic, value, raw, partition=partition)
+        return await self._producer.send(topic, value, raw, partition=partition, timestamp_ms=timestamp_ms)
 
     async def ask(self, request_id: str, **more: Any) -> None:
         """A requests record."""
@@ -176,6 +214,20 @@ class World:
                     break
         return found
 
+    async def fused_of(self, request_ids: Iterable[str]) -> dict[str, ConsumerRecord]:
+        """The fused records of these requests, once all are there."""
+        wanted = set(request_ids)
+        async with self._reading(self.topics.fused) as records:
+            found: dict[str, ConsumerRecord] = {}
+            async for record in records:
+                request_id = record.key.decode()
+                if request_id in wanted:
+                    assert request_id not in found, f"answered twice: {request_id}"
+                    found[request_id] = record
+                    if len(found) == len(wanted):
+                        break
+        return found
+
     async def dead_letters(self, count: int) -> list[tuple[ConsumerRecord, dict[str, Any]]]:
         """The first ``count`` dead-letter records with their header."""
         async with self._reading(self.topics.dead_letter) as records:
@@ -198,6 +250,10 @@ class World:
 
     async def answered_times(self) -> Counter[str]:
         """How often each request stands in the fused topic now."""
+        return Counter(record.key.decode() for record in await self.standing(self.topics.fused))
+
+    async def standing(self, topic: str) -> list[ConsumerRecord]:
+        """All records of a topic now."""
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self.settings.kafka.bootstrap_servers,
             group_id=None,
@@ -205,14 +261,15 @@ class World:
         )
         await consumer.start()
         try:
-            parts = [TopicPartition(self.topics.fused, p) for p in range(PARTITIONS)]
+            parts = [TopicPartition(topic, p) for p in range(PARTITIONS)]
             consumer.assign(parts)
             ends = await consumer.end_offsets(parts)
-            times: Counter[str] = Counter()
-            while any([await consumer.position(part) < ends[part] for part in parts]):
-                for records in (await consumer.getmany(timeout_ms=500)).values():
-                    times.update(record.key.decode() for record in records)
-            return times
+            found: list[ConsumerRecord] = []
+            async with asyncio.timeout(LIMIT_S):
+                while any([await consumer.position(part) < ends[part] for part in parts]):
+                    for records in (await consumer.getmany(timeout_ms=500)).values():
+                        found += records
+            return found
         finally:
             await consumer.stop()
 
@@ -230,6 +287,18 @@ class World:
                 yield consumer
         finally:
             await consumer.stop()
+
+
+def ids(prefix: str, count: int) -> list[str]:
+    """Request ids, on whatever partitions."""
+    return [f"{prefix}-{n:05d}" for n in range(count)]
+
+
+def ids_of(partition: int, prefix: str, count: int) -> list[str]:
+    """Request ids of one partition."""
+    names = (f"{prefix}-{n:05d}" for n in itertools.count())
+    own = (name for name in names if partition_of(name.encode(), PARTITIONS) == partition)
+    return list(itertools.islice(own, count))
 
 
 async def until(true: Callable[[], bool], what: str, limit_s: float = LIMIT_S) -> None:
