@@ -26,6 +26,8 @@ Milliseconds = Annotated[int, Meta(ge=0, le=253_402_300_799_999, description="Mi
 Partition = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Offset = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Row = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Revision = Annotated[int, Meta(ge=0, le=2**53)]
+LabelWeight = Annotated[float, Meta(gt=0, le=1e6)]
 Label = Annotated[int, Meta(ge=0, le=2**31 - 1)] | Annotated[str, Meta(min_length=1, max_length=256)]
 
 Source = Annotated[
@@ -167,8 +169,8 @@ class Feedback(Struct, kw_only=True, omit_defaults=True):
     request_id: RequestId
     label: Annotated[Label, Meta(description="The class, by its name or by its index from 0.")]
     at: Annotated[Milliseconds | None, Meta(description="When the label was made.")] = None
-    revision: Annotated[int, Meta(ge=0, le=2**53, description="A later one corrects an earlier one.")] = 0
-    weight: Annotated[float, Meta(gt=0, le=1e6, description="How much the label counts.")] = 1.0
+    revision: Annotated[Revision, Meta(description="A later one corrects an earlier one.")] = 0
+    weight: Annotated[LabelWeight, Meta(description="How much the label counts.")] = 1.0
 
 
 class PredictionArrays(Struct, kw_only=True, omit_defaults=True):
@@ -210,11 +212,11 @@ class FeedbackArrays(Struct, kw_only=True, omit_defaults=True):
     labels: Annotated[list[Label], Meta(description="The classes, by name or by index from 0.")]
     ats: Annotated[list[Milliseconds | None] | None, Meta(description="When the labels were made.")] = None
     revisions: Annotated[
-        list[Annotated[int, Meta(ge=0, le=2**53)]] | None,
+        list[Revision] | None,
         Meta(description="A later one corrects an earlier one; absent: 0."),
     ] = None
     weights: Annotated[
-        list[Annotated[float, Meta(gt=0, le=1e6)]] | None,
+        list[LabelWeight] | None,
         Meta(description="How much the labels count; absent: 1."),
     ] = None
 

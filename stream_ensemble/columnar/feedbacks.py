@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stream_ensemble.columnar.array_rows import SingleRows, read_arrays, same_length
 from stream_ensemble.columnar.layout import Form, Head
 from stream_ensemble.columnar.reading import Columns
-from stream_ensemble.columnar.rows import Wrong, wrong_ids, wrong_numbers, wrong_times
+from stream_ensemble.columnar.rows import Wrong, taken, wrong_ids, wrong_numbers, wrong_times
 from stream_ensemble.columnar.writing import numbers, record, strings
 from stream_ensemble.core.join.records import NO_TIME
 from stream_ensemble.errors import RecordError
@@ -62,16 +62,16 @@ class FeedbackBatch:
             weight=1.0 if self.weights is None else float(self.weights[r]),
         )
 
-    def rows(self, start: int, stop: int) -> FeedbackBatch:
-        """The rows from ``start`` up to ``stop``, as a batch of their own."""
+    def take(self, rows: Sequence[int]) -> FeedbackBatch:
+        """Those ``rows``, in that order, as a batch of their own."""
         return FeedbackBatch(
-            self.ids[start:stop],
-            self.labels[start:stop],
-            None if self.at is None else self.at[start:stop],
-            None if self.revisions is None else self.revisions[start:stop],
-            None if self.weights is None else self.weights[start:stop],
-            {row - start: error for row, error in self.wrong.items() if start <= row < stop},
-            {row - start: value for row, value in self.originals.items() if start <= row < stop},
+            [self.ids[row] for row in rows],
+            [self.labels[row] for row in rows],
+            None if self.at is None else self.at[rows],
+            None if self.revisions is None else self.revisions[rows],
+            None if self.weights is None else self.weights[rows],
+            taken(self.wrong, rows),
+            taken(self.originals, rows),
             self.form,
         )
 
@@ -129,7 +129,7 @@ def row(batch: FeedbackBatch, r: int) -> bytes:
     """Row ``r`` alone, packed in the form the batch was read from."""
     if r in batch.originals:
         return batch.originals[r]
-    alone = batch.rows(r, r + 1)
+    alone = batch.take([r])
     return pack_arrays(alone) if batch.form == FORMAT_ARRAYS else pack(alone)
 
 

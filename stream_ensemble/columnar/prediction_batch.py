@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_ensemble.columnar.rows import Wrong
+from stream_ensemble.columnar.rows import Wrong, taken
 from stream_ensemble.messages import FORMAT_COLUMNS
 
 
@@ -45,24 +46,18 @@ class PredictionBatch:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def rows(self, start: int, stop: int) -> PredictionBatch:
-        """The rows from ``start`` up to ``stop``, as a batch of their own."""
+    def take(self, rows: Sequence[int]) -> PredictionBatch:
+        """Those ``rows``, in that order, as a batch of their own."""
         return PredictionBatch(
             self.member,
-            self.ids[start:stop],
-            self.outputs[start:stop],
-            None if self.at is None else self.at[start:stop],
-            None if self.answers is None else self.answers[start:stop],
-            _shifted(self.errors, start, stop),
-            _shifted(self.segments, start, stop),
-            _shifted(self.traces, start, stop),
-            _shifted(self.wrong, start, stop),
-            _shifted(self.originals, start, stop),
+            [self.ids[row] for row in rows],
+            self.outputs[rows],
+            None if self.at is None else self.at[rows],
+            None if self.answers is None else self.answers[rows],
+            taken(self.errors, rows),
+            taken(self.segments, rows),
+            taken(self.traces, rows),
+            taken(self.wrong, rows),
+            taken(self.originals, rows),
             self.form,
         )
-
-
-def _shifted(sparse: dict[int, Any], start: int, stop: int) -> dict[int, Any]:
-    if stop - start == 1:
-        return {0: sparse[start]} if start in sparse else {}
-    return {row - start: value for row, value in sparse.items() if start <= row < stop}

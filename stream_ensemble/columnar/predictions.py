@@ -25,7 +25,7 @@ from stream_ensemble.columnar.rows import (
     wrong_times,
 )
 from stream_ensemble.columnar.writing import numbers, record, sparse, strings
-from stream_ensemble.core.join.records import Answer
+from stream_ensemble.core.join.records import NO_TIME, Answer
 from stream_ensemble.errors import RecordError
 from stream_ensemble.messages import FORMAT_ARRAYS, Name
 
@@ -61,9 +61,9 @@ def pack(batch: PredictionBatch) -> bytes:
     written = []
     if batch.outputs.shape[1]:
         written.append(numbers("output", batch.outputs))
-    if batch.at is not None:
+    if batch.at is not None and (batch.at != NO_TIME).any():
         written.append(numbers("at", batch.at.astype(np.int64, copy=False)))
-    if batch.answers is not None:
+    if batch.answers is not None and batch.answers.any():
         written.append(numbers("answer", batch.answers))
     written.append(strings("request_id", batch.ids))
     if batch.errors:
@@ -104,7 +104,7 @@ def row(batch: PredictionBatch, r: int) -> bytes:
     """Row ``r`` alone, packed in the form the batch was read from."""
     if r in batch.originals:
         return batch.originals[r]
-    alone = batch.rows(r, r + 1)
+    alone = batch.take([r])
     return pack_arrays(alone) if batch.form == FORMAT_ARRAYS else pack(alone)
 
 

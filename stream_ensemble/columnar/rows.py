@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,13 @@ LATEST_TIME = 253_402_300_799_999
 LONGEST_ID = 256
 LONGEST_NAME = 128
 
+T = TypeVar("T")
 Wrong = dict[int, RecordError]
+
+
+def taken(sparse: Mapping[int, T], rows: Sequence[int]) -> dict[int, T]:
+    """What ``sparse`` says of ``rows``, by their place in ``rows``."""
+    return {place: sparse[row] for place, row in enumerate(rows) if row in sparse} if sparse else {}
 
 
 def wrong_ids(ids: list[bytes]) -> Wrong:

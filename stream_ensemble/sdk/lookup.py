@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from stream_ensemble import config
+from stream_ensemble.core.join.records import NO_TIME
 from stream_ensemble.errors import SettingsError
-from stream_ensemble.messages import HEADER_TRACE, RequestId
+from stream_ensemble.messages import HEADER_TRACE, Milliseconds, RequestId
 from stream_ensemble.sdk.errors import InvalidInputError
 
 Headers = list[tuple[str, bytes]]
@@ -70,6 +73,32 @@ def plain(value: Any) -> Any:
     if hasattr(value, "detach"):  # a tensor may live on a GPU
         value = value.detach().cpu()
     return value.tolist() if hasattr(value, "tolist") else value
+
+
+def each(value: Any, count: int, name: str) -> list[Any]:
+    """``value`` for each of ``count`` requests: one for all is repeated.
+
+    Raises:
+        InvalidInputError: another number of values.
+    """
+    values = plain(value)
+    if not isinstance(values, list | tuple):
+        return [values] * count
+    if len(values) != count:
+        raise InvalidInputError(f"{name}: {len(values)} values for {count} requests")
+    return [plain(one) for one in values]
+
+
+def times_of(at: Any, count: int) -> NDArray[np.int64] | None:
+    """``at``, one for all or for each of ``count`` requests, as a column; None where none is known.
+
+    Raises:
+        InvalidInputError: another number of values, or one that is no time.
+    """
+    if at is None:
+        return None
+    times = checked(each(at, count, "at"), list[Milliseconds | None], "at")
+    return np.array([NO_TIME if time is None else time for time in times], np.int64)
 
 
 def keys_of(request_ids: Sequence[str]) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""Model outputs as callers have them (lists, NumPy, torch), brought to rows of floats and checked. Pure."""
+"""Model outputs as callers have them (lists, NumPy, torch), as one block of floats, checked. Pure."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from stream_ensemble import config
 from stream_ensemble.sdk.errors import InvalidInputError
 
+_FLOAT32_BYTES = 4
+
 
 class Rows(NamedTuple):
     """N outputs: C floats, or None for an abstention; ``problems`` says by row what is wrong with it."""
@@ -19,7 +21,20 @@ class Rows(NamedTuple):
     problems: dict[int, str]
 
 
-def rows_of(outputs: Any, count: int, task: config.Classification) -> Rows:
+class Block(NamedTuple):
+    """N outputs as ``N x C`` numbers: float32 where the caller's are no finer, else float64.
+
+    Attributes:
+        abstained: N; whose row there is none, and zeros stand there.
+        problems: what is wrong, by row.
+    """
+
+    numbers: NDArray[np.floating[Any]]
+    abstained: NDArray[np.bool_]
+    problems: dict[int, str]
+
+
+def block_of(outputs: Any, count: int, task: config.Classification) -> Block:
     """Reads ``outputs`` as ``count`` rows of class probabilities.
 
     Args:
@@ -37,18 +52,27 @@ def rows_of(outputs: Any, count: int, task: config.Classification) -> Rows:
     if isinstance(plain, np.ndarray):
         _require_count(len(plain) if plain.ndim else 0, count)
         if plain.ndim == 2 and plain.shape[1] == len(task.classes):
-            return Rows(plain.tolist(), _wrong_values(plain, range(count), task))
+            return Block(plain, np.zeros(count, np.bool_), _wrong_values(plain, range(count), task))
     if not isinstance(plain, Sequence | np.ndarray) or isinstance(plain, str | bytes):
         raise InvalidInputError(f"outputs are a {type(outputs).__name__}; expected {count} rows")
     _require_count(len(plain), count)
     return _row_by_row(plain, task)
 
 
-def _row_by_row(outputs: Sequence[Any] | NDArray[np.float64], task: config.Classification) -> Rows:
+def rows_of(outputs: Any, count: int, task: config.Classification) -> Rows:
+    """``block_of`` as lists."""
+    block = block_of(outputs, count, task)
+    rows: list[list[float] | None] = block.numbers.tolist()
+    for row in np.flatnonzero(block.abstained).tolist():
+        rows[row] = None
+    return Rows(rows, block.problems)
+
+
+def _row_by_row(outputs: Sequence[Any] | NDArray[np.floating[Any]], task: config.Classification) -> Block:
     C = len(task.classes)
     awake: list[int] = []
     problems: dict[int, str] = {}
-    values: list[NDArray[np.float64]] = []
+    values: list[NDArray[np.floating[Any]]] = []
     for row, output in enumerate(outputs):
         if output is None:
             continue
@@ -60,19 +84,19 @@ def _row_by_row(outputs: Sequence[Any] | NDArray[np.float64], task: config.Class
         else:
             awake.append(row)
             values.append(numbers)
-    rows: list[list[float] | None] = [None] * len(outputs)
-    if awake:
-        block = np.stack(values)
-        problems |= _wrong_values(block, awake, task)
-        for row, numbers_of_row in zip(awake, block.tolist(), strict=True):
-            rows[row] = numbers_of_row
-    return Rows(rows, problems)
+    some = np.stack(values) if awake else np.empty((0, C))
+    problems |= _wrong_values(some, awake, task)
+    block = np.zeros((len(outputs), C), some.dtype)
+    block[awake] = some
+    return Block(block, np.array([output is None for output in outputs], np.bool_), problems)
 
 
 def _plain(values: Any) -> Any:
-    """``values`` as a float64 array where they are one, else unchanged."""
+    """``values`` as an array of float32 or float64 where they are one, else unchanged."""
     if hasattr(values, "detach"):  # torch, without importing it: on a GPU or with a gradient NumPy refuses
-        values = values.detach().cpu().double().numpy()
+        values = values.detach().cpu()
+        coarse = values.is_floating_point() and values.element_size() <= _FLOAT32_BYTES
+        values = (values.float() if coarse else values.double()).numpy()
     if isinstance(values, list | tuple) and any(
         value is None or hasattr(value, "detach") for value in values
     ):
@@ -81,7 +105,10 @@ def _plain(values: Any) -> Any:
         array = np.asarray(values)
     except ValueError:  # rows of different lengths
         return values
-    return array.astype(np.float64) if array.dtype.kind in "fiub" else values
+    if array.dtype.kind not in "fiub":
+        return values
+    coarse = array.dtype.kind == "f" and array.dtype.itemsize <= _FLOAT32_BYTES
+    return array.astype(np.float32 if coarse else np.float64, copy=False)
 
 
 def _require_count(rows: int, count: int) -> None:
@@ -90,10 +117,12 @@ def _require_count(rows: int, count: int) -> None:
 
 
 def _wrong_values(
-    block: NDArray[np.float64], rows: Sequence[int], task: config.Classification
+    block: NDArray[np.floating[Any]], rows: Sequence[int], task: config.Classification
 ) -> dict[int, str]:
+    if not len(block):
+        return {}
     with np.errstate(invalid="ignore", over="ignore"):
-        sums = block.sum(axis=1)
+        sums = block.sum(axis=1, dtype=np.float64)
         right = (block.min(axis=1) >= 0) & (np.abs(sums - 1) <= task.sum_tolerance)
     wrong = np.flatnonzero(~right).tolist()
     return {rows[k]: _problem(block[k].tolist(), sums[k], task.sum_tolerance) for k in wrong}

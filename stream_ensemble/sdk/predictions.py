@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_ensemble import config
+from stream_ensemble.columnar import predictions as columnar
+from stream_ensemble.columnar.predictions import PredictionBatch
 from stream_ensemble.messages import Milliseconds, Name, Prediction
 from stream_ensemble.sdk.errors import InvalidInputError
-from stream_ensemble.sdk.lookup import checked, ensemble_of, keys_of, plain, predictions_topic, trace_headers
+from stream_ensemble.sdk.lookup import checked, each, ensemble_of, keys_of, predictions_topic, trace_headers
 from stream_ensemble.sdk.outputs import rows_of
+from stream_ensemble.sdk.prediction_batches import error_text, output_batch, prediction_batch
 from stream_ensemble.sdk.producing import Record, TopicProducer
-
-#: An error's text is for people; a model's whole traceback does not belong in a topic.
-_LONGEST_ERROR = 500
+from stream_ensemble.sdk.wire import BatchWire, Wire, records_of
 
 
 class PredictionPublisher:
@@ -43,7 +44,8 @@ class PredictionPublisher:
         topic = predictions_topic(settings, ensemble, member)
         self.member = member
         self._task = ensemble_of(settings, ensemble).task
-        self._producer = TopicProducer(settings.kafka, topic, settings.ensembles[ensemble].partitions)
+        self._partitions = settings.ensembles[ensemble].partitions
+        self._producer = TopicProducer(settings.kafka, topic, self._partitions)
 
     async def __aenter__(self) -> Self:
         await self._producer.start()
@@ -97,8 +99,44 @@ class PredictionPublisher:
         """
         rows = self._checked(outputs, request_ids)
         await self._answer(
-            request_ids, rows, _each(at, len(rows), "at"), _each(segments, len(rows), "segments")
+            request_ids, rows, each(at, len(rows), "at"), each(segments, len(rows), "segments")
         )
+
+    async def publish_batch(
+        self,
+        request_ids: Sequence[str],
+        outputs: Any,
+        *,
+        at: int | Sequence[int | None] | NDArray[np.integer[Any]] | None = None,
+        segments: str | Sequence[str | None] | None = None,
+        errors: Sequence[str | None] | None = None,
+        traceparents: Sequence[str | None] | None = None,
+        wire: BatchWire = "columns",
+    ) -> None:
+        """Publishes a model's batch of N outputs as columnar records, one for each partition.
+
+        Cheaper to write than ``publish_many``, and many times cheaper to read.
+
+        Args:
+            request_ids: N ids.
+            outputs: ``N x C`` class probabilities; lists, NumPy or torch. In a list None is an abstention.
+            at: as in ``publish``, one for all or one for each.
+            segments: as in ``publish``, one for all or one for each.
+            errors: N texts or absences: what the model failed with, instead of the row in ``outputs``.
+            traceparents: N trace contexts or absences.
+            wire: binary columns or JSON arrays.
+        """
+        batch = output_batch(
+            self.member,
+            self._task,
+            request_ids,
+            outputs,
+            at=at,
+            segments=segments,
+            errors=errors,
+            traceparents=traceparents,
+        )
+        await self._send_batch(batch, wire)
 
     async def abstain(
         self,
@@ -127,18 +165,31 @@ class PredictionPublisher:
         await self.send([failed], [traceparent])
 
     async def send(
-        self, predictions: Sequence[Prediction], traceparents: Sequence[str | None] | None = None
+        self,
+        predictions: Sequence[Prediction],
+        traceparents: Sequence[str | None] | None = None,
+        *,
+        wire: Wire = "json",
     ) -> None:
         """Publishes ready-made predictions, whose outputs the caller has checked.
 
         Args:
             predictions: N predictions of this member.
             traceparents: N trace contexts or absences.
+            wire: a JSON record each, or columnar records.
         """
+        if wire != "json":
+            batch = prediction_batch(self.member, len(self._task.classes), predictions, traceparents)
+            await self._send_batch(batch, wire)
+            return
         keys = keys_of([prediction.request_id for prediction in predictions])
         values = map(msgspec.json.Encoder().encode, predictions)
         headers = map(trace_headers, traceparents or repeat(None, len(keys)))
         await self._producer.send(list(map(Record, keys, values, headers)))
+
+    async def _send_batch(self, batch: PredictionBatch, wire: BatchWire) -> None:
+        pack = columnar.pack if wire == "columns" else columnar.pack_arrays
+        await self._producer.send(records_of(batch, pack, wire, self._partitions))
 
     def _checked(self, outputs: Any, request_ids: Sequence[str]) -> list[list[float] | None]:
         rows = rows_of(outputs, len(request_ids), self._task)
@@ -194,15 +245,6 @@ def failure(
         request_id=request_id,
         member=member,
         at=at,
-        error=text[:_LONGEST_ERROR].encode("utf-8", "replace").decode() or "unknown",
+        error=error_text(text),
         segment=segment,
     )
-
-
-def _each(value: Any, count: int, name: str) -> list[Any]:
-    values = plain(value)
-    if not isinstance(values, list | tuple):
-        return [values] * count
-    if len(values) != count:
-        raise InvalidInputError(f"{name}: {len(values)} values for {count} requests")
-    return [plain(each) for each in values]

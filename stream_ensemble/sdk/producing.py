@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
+from numpy.typing import NDArray
 
 from stream_ensemble import config
 from stream_ensemble.core.partitioning import partition_of, partitions_of
@@ -35,11 +36,16 @@ _CHUNK_BYTES = 16 << 20
 
 
 class Record(NamedTuple):
-    """One record to publish."""
+    """One record to publish: to the canonical partition of its key, or without a key to ``partition``."""
 
-    key: bytes
+    key: bytes | None
     value: bytes
     headers: Headers
+    partition: int = -1
+
+    def place(self, partitions: int) -> int:
+        """The partition it goes to."""
+        return self.partition if self.key is None else partition_of(self.key, partitions)
 
 
 class TopicProducer:
@@ -106,14 +112,18 @@ class TopicProducer:
     async def _send_singly(self, producer: AIOKafkaProducer, records: Sequence[Record]) -> None:
         acknowledgements = [
             await producer.send(
-                self.topic, value, key, partition=partition_of(key, self._partitions), headers=headers
+                self.topic,
+                record.value,
+                record.key,
+                partition=record.place(self._partitions),
+                headers=record.headers,
             )
-            for key, value, headers in records
+            for record in records
         ]
         await _all_of(acknowledgements)
 
     async def _send_partitions(self, producer: AIOKafkaProducer, records: Sequence[Record]) -> None:
-        placed = partitions_of([record.key for record in records], self._partitions)
+        placed = _places(records, self._partitions)
         own = {
             partition: [records[row] for row in np.flatnonzero(placed == partition).tolist()]
             for partition in np.unique(placed).tolist()
@@ -126,7 +136,7 @@ class TopicProducer:
         acknowledgements: list[Awaitable[Any]] = []
         async with self._turns[partition]:
             batch = producer.create_batch()
-            for key, value, headers in records:
+            for key, value, headers, _ in records:
                 if batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
                     acknowledgements.append(await producer.send_batch(batch, self.topic, partition=partition))
                     batch = producer.create_batch()
@@ -163,12 +173,19 @@ class TopicProducer:
         stopping.add_done_callback(self._retiring.discard)
 
 
+def _places(records: Sequence[Record], partitions: int) -> NDArray[np.int32]:
+    keys = [record.key for record in records if record.key is not None]
+    if len(keys) == len(records):
+        return partitions_of(keys, partitions)
+    return np.array([record.place(partitions) for record in records], np.int32)
+
+
 def _chunks(records: Sequence[Record]) -> list[Sequence[Record]]:
     """``records`` in portions that one time-out is long enough for, after looking at every size."""
     chunks: list[Sequence[Record]] = []
     first = held = 0
     for row, record in enumerate(records):
-        size = len(record.key) + len(record.value)
+        size = len(record.key or b"") + len(record.value)
         if size > LARGEST_RECORD_BYTES:
             raise InvalidInputError(f"row {row}: {size} bytes, at most {LARGEST_RECORD_BYTES} fit a record")
         if row - first == _CHUNK_RECORDS or held + size > _CHUNK_BYTES:

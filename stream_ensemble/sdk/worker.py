@@ -24,6 +24,7 @@ from stream_ensemble.sdk.batch_gate import BatchGate
 from stream_ensemble.sdk.consuming import Start, TopicReader
 from stream_ensemble.sdk.lookup import ensemble_of, requests_topic, traceparent_of
 from stream_ensemble.sdk.predictions import PredictionPublisher
+from stream_ensemble.sdk.wire import Wire
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,8 @@ class ModelWorker:
             the event loop.
         max_batch: largest N.
         from_beginning: where a new group begins: at the first request, or at the lateness horizon.
+        wire: a JSON record for each prediction, or columnar records for each batch: binary columns or JSON
+            arrays.
 
     Raises:
         SettingsError: the ensemble or member is unknown, or there is no requests topic.
@@ -68,6 +71,7 @@ class ModelWorker:
         *,
         max_batch: int = 256,
         from_beginning: bool = False,
+        wire: Wire = "json",
     ) -> None:
         chosen = ensemble_of(settings, ensemble)
         self.member = member
@@ -85,6 +89,7 @@ class ModelWorker:
         self._answering = Answering(member, chosen.task, predict)
         self._decode = msgspec.json.Decoder(_Asked).decode
         self._max_batch = max_batch
+        self._wire: Wire = wire
         self._stopping = asyncio.Event()
 
     def run(self) -> None:
@@ -185,7 +190,7 @@ class ModelWorker:
         traceparents = [request.traceparent for request in requests]
         while True:
             try:
-                await self._publisher.send(predictions, traceparents)
+                await self._publisher.send(predictions, traceparents, wire=self._wire)
                 return True
             except StreamEnsembleError as error:
                 await self._wait_out(error)

@@ -15,15 +15,19 @@ import numpy as np
 import pytest
 
 from stream_ensemble import config
+from stream_ensemble.columnar import feedbacks as feedbacks_codec
+from stream_ensemble.columnar import predictions as predictions_codec
+from stream_ensemble.core.partitioning import partitions_of
 from stream_ensemble.errors import TopologyError
 from stream_ensemble.kafka.admin import admin_client
-from stream_ensemble.messages import Feedback, Prediction
+from stream_ensemble.messages import FORMAT_ARRAYS, FORMAT_COLUMNS, HEADER_FORMAT, Feedback, Prediction
 from stream_ensemble.sdk import (
     FeedbackPublisher,
     PredictionPublisher,
     RefusedError,
     RequestPublisher,
 )
+from stream_ensemble.sdk.wire import BatchWire
 from tests.integration.sdk_topics import (
     PARTITIONS,
     RIGHT,
@@ -93,6 +97,70 @@ async def test_many_outputs_come_back_row_by_row(settings: config.Settings, ense
             output=outputs[row].tolist(),
             segment="s",
         )
+
+
+@pytest.mark.parametrize(
+    ("wire", "form", "unpack"),
+    [
+        ("columns", FORMAT_COLUMNS, predictions_codec.unpack),
+        ("arrays", FORMAT_ARRAYS, predictions_codec.unpack_arrays),
+    ],
+)
+async def test_a_batch_comes_back_as_one_record_a_partition(
+    settings: config.Settings, ensemble_name: str, wire: BatchWire, form: bytes, unpack: Any
+) -> None:
+    outputs = np.random.default_rng(0).dirichlet(np.ones(3), 100).astype(np.float32)
+    ids = [f"r{row}" for row in range(100)]
+    async with PredictionPublisher(settings, ensemble_name, "b") as predictions:
+        await predictions.publish_batch(ids, outputs, at=np.arange(100), segments="s", wire=wire)
+        await predictions.publish("alone", RIGHT)
+    found = await read(settings, topics_of(settings).predictions[1], PARTITIONS + 1)
+    batches = {record.partition: unpack(record.value) for record in found if record.key is None}
+    assert len(found) == len(batches) + 1 == PARTITIONS + 1
+    assert {record.headers for record in found if record.key is None} == {((HEADER_FORMAT, form),)}
+    rows = {
+        request_id.decode(): (partition, output, at, batch.segments[row])
+        for partition, batch in batches.items()
+        for row, (request_id, output, at) in enumerate(
+            zip(batch.ids, batch.outputs.tolist(), batch.at.tolist(), strict=True)
+        )
+    }
+    places = partitions_of([request_id.encode() for request_id in ids], PARTITIONS).tolist()
+    assert rows == {
+        request_id: (places[row], outputs[row].tolist(), row, "s") for row, request_id in enumerate(ids)
+    }
+
+
+async def test_a_batch_of_labels_comes_back_as_given(settings: config.Settings, ensemble_name: str) -> None:
+    async with FeedbackPublisher(settings, ensemble_name) as feedback:
+        await feedback.publish_batch(["r0"], ["dog"], at=7, revisions=1, weights=[0.5])
+        await feedback.publish_batch(["r1"], np.array([2]), wire="arrays")
+    found = await read(settings, topics_of(settings).feedback, 2)
+    by_form = {dict(record.headers)[HEADER_FORMAT]: record.value for record in found}
+    first = feedbacks_codec.unpack(by_form[FORMAT_COLUMNS]).message(0)
+    second = feedbacks_codec.unpack_arrays(by_form[FORMAT_ARRAYS]).message(0)
+    assert (first.request_id, first.label, first.at, first.revision, first.weight) == ("r0", 1, 7, 1, 0.5)
+    assert (second.request_id, second.label, second.at, second.revision) == ("r1", 2, None, 0)
+
+
+async def test_a_batch_larger_than_the_client_takes_at_once_arrives_whole(
+    settings: config.Settings, ensemble_name: str, record_property: Any
+) -> None:
+    count = 50_000
+    ids = [secrets.token_hex(16) for _ in range(count)]
+    outputs = np.random.default_rng(0).dirichlet(np.ones(3), count).astype(np.float32)
+    async with PredictionPublisher(settings, ensemble_name, "a") as predictions:
+        worked = time.process_time()
+        await predictions.publish_batch(ids, outputs, at=time.time_ns() // 1_000_000)
+        cpu_us = (time.process_time() - worked) / count * 1e6
+    record_property("cpu_us_per_prediction", round(cpu_us, 2))
+    offsets = await ends(settings, topics_of(settings).predictions[0])
+    found = await read(settings, topics_of(settings).predictions[0], sum(offsets.values()))
+    together = predictions_codec.unpack_all([record.value for record in found])
+    assert together is not None
+    assert sorted(together.ids) == sorted(request_id.encode() for request_id in ids)
+    # Measured: 1 us of CPU; one JSON record each costs 4.
+    assert cpu_us < 5
 
 
 async def test_an_abstention_and_an_error_say_so_and_carry_the_trace_on(

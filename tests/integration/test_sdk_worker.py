@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from stream_ensemble import config
+from stream_ensemble.columnar import predictions
 from stream_ensemble.errors import ServerUnavailableError
 from stream_ensemble.sdk import ModelWorker, PredictionPublisher, Request, RequestPublisher
 from stream_ensemble.settings_file import dump
@@ -110,6 +111,24 @@ async def test_a_request_is_answered_with_its_time_segment_and_trace(
         "segment": "s",
     }
     assert record.headers == (("traceparent", TRACE.encode()),)
+
+
+async def test_a_batch_may_be_answered_in_columns(settings: config.Settings, ensemble_name: str) -> None:
+    def predict(batch: list[Request]) -> list[list[float]]:
+        if any(request.features == "bad" for request in batch):
+            raise RuntimeError("cannot read it")
+        return right(batch)
+
+    async with serving(ModelWorker(settings, ensemble_name, "a", predict, wire="columns")):
+        async with RequestPublisher(settings, ensemble_name) as requests:
+            await requests.publish("r", {"x": 1}, at=5, segment="s", traceparent=TRACE)
+            await requests.publish("bad", "bad", at=6)
+        found = await read(settings, topics_of(settings).predictions[0], 2)
+    batches = {batch.ids[0]: batch for batch in (predictions.unpack(record.value) for record in found)}
+    answer, failed = batches[b"r"], batches[b"bad"]
+    assert (answer.member, answer.outputs.tolist(), answer.answers) == ("a", [RIGHT], None)
+    assert (answer.segments, answer.traces) == ({0: "s"}, {0: TRACE.encode()})
+    assert failed.errors == {0: "RuntimeError: cannot read it"}
 
 
 async def test_a_request_without_a_time_is_answered_with_its_append_time(

@@ -51,6 +51,42 @@ async def test_what_goes_with_many_outputs_is_checked_row_by_row(
         await PredictionPublisher(SETTINGS, "e", "a").publish_many(["r0", "r1"], [RIGHT, RIGHT], **arguments)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"at": [1]}, "at: 1 values for 2 requests"),
+        ({"at": [1, -2]}, r"at = .*\$\[1\]"),
+        ({"segments": ["s", ""]}, r"length >= 1 - at `\$\[1\]`"),
+        ({"traceparents": [None, "x"]}, "traceparent 'x'"),
+        ({"errors": [None]}, "errors: 1 values for 2 requests"),
+        ({"outputs": [RIGHT, [0.5, 0.5, 0.5]]}, r"row 1 \(request 'r1'\): probabilities sum to 1.5"),
+        ({"outputs": np.eye(3)}, "3 outputs for 2 requests"),
+        ({"request_ids": ["r0", ""]}, "request ids"),
+        ({"request_ids": ["r0", "r1" * 200]}, "request ids"),
+    ],
+)
+async def test_what_is_wrong_with_a_batch_is_named(arguments: dict[str, Any], message: str) -> None:
+    right = {"request_ids": ["r0", "r1"], "outputs": [RIGHT, RIGHT]}
+    with pytest.raises(InvalidInputError, match=message):
+        await PredictionPublisher(SETTINGS, "e", "a").publish_batch(**(right | arguments))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"labels": ["cat"]}, "labels: 1 values for 2 requests"),
+        ({"labels": ["cat", "fox"]}, "row 1: label 'fox': expected 0 to 2 or one of cat, dog, other"),
+        ({"weights": [1, 0]}, r"weights = .*\$\[1\]"),
+        ({"revisions": -1}, r"revisions = .*\$\[0\]"),
+        ({"at": "now"}, r"at = .*\$\[0\]"),
+    ],
+)
+async def test_what_is_wrong_with_a_batch_of_labels_is_named(arguments: dict[str, Any], message: str) -> None:
+    right = {"request_ids": ["r0", "r1"], "labels": ["cat", 2]}
+    with pytest.raises(InvalidInputError, match=message):
+        await FeedbackPublisher(SETTINGS, "e").publish_batch(**(right | arguments))
+
+
 async def test_an_error_for_a_wrong_request_id_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="request ids"):
         await PredictionPublisher(SETTINGS, "e", "a").error("", "text")
