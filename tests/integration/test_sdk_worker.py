@@ -193,8 +193,8 @@ async def test_nothing_is_committed_before_the_answers_are_acknowledged(
     published, acknowledge = asyncio.Event(), asyncio.Event()
     send = PredictionPublisher.send
 
-    async def held(self: PredictionPublisher, *arguments: Any) -> None:
-        await send(self, *arguments)
+    async def held(self: PredictionPublisher, *arguments: Any, **named: Any) -> None:
+        await send(self, *arguments, **named)
         published.set()
         await acknowledge.wait()
 
@@ -215,10 +215,10 @@ async def test_publishing_that_fails_for_now_is_tried_again(
     send = PredictionPublisher.send
     failures = iter([ServerUnavailableError("away"), ServerUnavailableError("still away")])
 
-    async def flaky(self: PredictionPublisher, *arguments: Any) -> None:
+    async def flaky(self: PredictionPublisher, *arguments: Any, **named: Any) -> None:
         for error in failures:
             raise error
-        await send(self, *arguments)
+        await send(self, *arguments, **named)
 
     monkeypatch.setattr(PredictionPublisher, "send", flaky)
     async with serving(ModelWorker(settings, ensemble_name, "a", right)):
