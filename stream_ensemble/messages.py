@@ -302,6 +302,8 @@ HEADER_FORMAT = "stream-ensemble-format"
 FORMAT_COLUMNS = b"columns-1"
 #: JSON arrays: ``PredictionArrays`` or ``FeedbackArrays``.
 FORMAT_ARRAYS = b"arrays-1"
+#: On columnar fused records: the credit blocks that stand there first, JSON by digest.
+HEADER_CREDIT = "stream-ensemble-credit"
 
 Message = Request | Prediction | PredictionArrays | Fused | Feedback | FeedbackArrays | Weights | Applied
 

@@ -76,7 +76,7 @@ class FeedbackBatch:
         )
 
 
-class FeedbacksHead(Head, kw_only=True):
+class FeedbacksHead(Head, kw_only=True, frozen=True):
     """The head of columnar feedback."""
 
     kind: Literal["feedbacks"]

@@ -43,7 +43,7 @@ class Column(NamedTuple):
     width: Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 
-class Head(Struct, kw_only=True):
+class Head(Struct, kw_only=True, frozen=True):
     """What the head of every kind says. A kind narrows ``kind`` and adds its own fields."""
 
     version: Literal[1]

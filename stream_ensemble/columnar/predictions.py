@@ -32,7 +32,7 @@ from stream_ensemble.messages import FORMAT_ARRAYS, Name
 __all__ = ["PredictionBatch", "pack", "pack_arrays", "row", "unpack", "unpack_all", "unpack_arrays"]
 
 
-class PredictionsHead(Head, kw_only=True):
+class PredictionsHead(Head, kw_only=True, frozen=True):
     """The head of columnar predictions."""
 
     kind: Literal["predictions"]

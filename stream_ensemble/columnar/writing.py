@@ -42,8 +42,7 @@ def sparse(name: str, values: Mapping[int, bytes], rows: int) -> Written:
 
 def record(head: Head, written: Sequence[Written]) -> bytes:
     """The value of a record; ``head`` comes without its columns, which it is given here."""
-    head.columns = [column for column, _ in written]
-    said = msgspec.json.encode(head)
+    said = msgspec.json.encode(msgspec.structs.replace(head, columns=[column for column, _ in written]))
     said += b" " * (aligned(len(said)) - len(said))
     parts = [MAGIC, len(said).to_bytes(4, "little"), said]
     padding = 0

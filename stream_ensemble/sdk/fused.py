@@ -8,37 +8,28 @@ from collections import deque
 from types import TracebackType
 from typing import Self
 
-import msgspec
 from aiokafka import ConsumerRecord
 
 from stream_ensemble import config
-from stream_ensemble.errors import RecordError, StreamEnsembleError
-from stream_ensemble.messages import Fused
+from stream_ensemble.errors import StreamEnsembleError
 from stream_ensemble.sdk.consuming import Start, TopicReader
-from stream_ensemble.sdk.lookup import ensemble_of, traceparent_of
+from stream_ensemble.sdk.fused_records import FusedRecord, fused_rows
+from stream_ensemble.sdk.lookup import ensemble_of
 
 log = logging.getLogger(__name__)
 
 _POLL_RECORDS = 1000
 
 
-class FusedRecord(Fused, kw_only=True):
-    """A fused record and where it stands. Its own fields have names no writer uses."""
-
-    partition: int = msgspec.field(default=-1, name="@partition")
-    offset: int = msgspec.field(default=-1, name="@offset")
-    #: When Kafka appended it, milliseconds since the epoch.
-    appended: int = msgspec.field(default=0, name="@appended")
-    traceparent: str | None = msgspec.field(default=None, name="@traceparent")
-
-
 class FusedConsumer:
     """Iterates over fused records: ``async for record in consumer``. An async context manager, for one task.
+
+    Reads single and columnar records, mixed as they come.
 
     With ``group``: members of a group share the partitions. A record counts as processed when the loop takes
     the next one or calls ``commit``; what is processed is committed every ``kafka.commit_interval_s`` and on
     leaving. So after a crash, or a ``break``, the last records come again: at least once. A new group starts
-    at the end, or at the beginning if ``from_beginning``.
+    at the end, or at the beginning if ``from_beginning``. A columnar record counts when its last row does.
 
     Without: every record of every partition from now on, or from the beginning; nothing is committed.
 
@@ -70,9 +61,10 @@ class FusedConsumer:
             start=Start.BEGINNING if from_beginning else Start.END,
             on_revoked=self._give_up_waiting,
         )
-        self._decode = msgspec.json.Decoder(FusedRecord).decode
         self._waiting: deque[ConsumerRecord] = deque()
-        self._taken: ConsumerRecord | None = None
+        self._rows: deque[FusedRecord] = deque()
+        #: Partition and offset after the record whose last row was handed out.
+        self._taken: tuple[int, int] | None = None
         self._processed: dict[int, int] = {}
         self._commit_interval_s = settings.kafka.commit_interval_s
         self._committed_at = time.monotonic()
@@ -97,29 +89,33 @@ class FusedConsumer:
     async def __anext__(self) -> FusedRecord:
         self._count_taken()
         await self._commit_when_due()
-        while not self._waiting:
-            self._waiting.extend(await self._reader.poll(_POLL_RECORDS))
-            await self._commit_when_due()
-        record = self._taken = self._waiting.popleft()
-        try:
-            fused = self._decode(record.value or b"")
-        except msgspec.MsgspecError as error:
-            where = f"{record.topic}-{record.partition} at offset {record.offset}"
-            raise RecordError("unreadable", f"{where}: {error}") from error
-        fused.partition = record.partition
-        fused.offset = record.offset
-        fused.appended = record.timestamp
-        fused.traceparent = traceparent_of(record.headers)
-        return fused
+        while not self._rows:
+            await self._take_record()
+        row = self._rows.popleft()
+        self._taken = None if self._rows else (row.partition, row.offset + 1)
+        return row
 
     async def commit(self) -> None:
-        """Counts the record taken last as processed and commits now."""
+        """Counts the record taken last as processed and commits now; a columnar one once its last row is
+        taken.
+        """
         self._count_taken()
         await self._commit_processed()
 
+    async def _take_record(self) -> None:
+        """Fills ``_rows`` from the next record, waiting for one."""
+        while not self._waiting:
+            self._waiting.extend(await self._reader.poll(_POLL_RECORDS))
+            await self._commit_when_due()
+        record = self._waiting.popleft()
+        # One that cannot be read counts when whoever met it iterates on.
+        self._taken = (record.partition, record.offset + 1)
+        self._rows.extend(fused_rows(record))
+
     def _count_taken(self) -> None:
         if self._taken is not None:
-            self._processed[self._taken.partition] = self._taken.offset + 1
+            partition, after = self._taken
+            self._processed[partition] = after
             self._taken = None
 
     async def _commit_when_due(self) -> None:
@@ -135,4 +131,5 @@ class FusedConsumer:
     async def _give_up_waiting(self) -> None:
         # Their next owner reads them; handing them out here too would only double them.
         self._waiting.clear()
+        self._rows.clear()
         await self._commit_processed()

@@ -132,7 +132,12 @@ def trace_headers(traceparent: str | None) -> Headers:
 def traceparent_of(headers: tuple[tuple[str, bytes], ...]) -> str | None:
     """The trace context a record carries; one that is not W3C's counts as none."""
     for name, value in headers:
-        text = value.decode("ascii", "replace") if value else ""
-        if name == HEADER_TRACE and _TRACEPARENT.fullmatch(text):
-            return text
+        if name == HEADER_TRACE and value and (found := traceparent(value)):
+            return found
     return None
+
+
+def traceparent(value: bytes) -> str | None:
+    """``value`` as a trace context; one that is not W3C's counts as none."""
+    text = value.decode("ascii", "replace")
+    return text if _TRACEPARENT.fullmatch(text) else None

@@ -77,6 +77,7 @@ def test_the_readme_has_an_example_of_everything_and_links_every_file() -> None:
 @pytest.mark.parametrize(
     "header",
     [
+        messages.HEADER_CREDIT,
         messages.HEADER_DEAD_LETTER,
         messages.HEADER_FORMAT,
         messages.HEADER_FORWARDED,

@@ -1,0 +1,62 @@
+"""Fused records off the wire, single or columnar, as a consumer's loop sees them."""
+
+from __future__ import annotations
+
+import msgspec
+from aiokafka import ConsumerRecord
+
+from stream_ensemble.columnar import fuseds
+from stream_ensemble.errors import RecordError
+from stream_ensemble.messages import FORMAT_COLUMNS, HEADER_CREDIT, HEADER_FORMAT, Fused
+from stream_ensemble.sdk.lookup import traceparent, traceparent_of
+
+
+class FusedRecord(Fused, kw_only=True):
+    """A fused record and where it stands. Its own fields have names no writer uses."""
+
+    partition: int = msgspec.field(default=-1, name="@partition")
+    offset: int = msgspec.field(default=-1, name="@offset")
+    #: Its row in a columnar record, else 0.
+    row: int = msgspec.field(default=0, name="@row")
+    #: When Kafka appended it, milliseconds since the epoch.
+    appended: int = msgspec.field(default=0, name="@appended")
+    traceparent: str | None = msgspec.field(default=None, name="@traceparent")
+
+
+_decode = msgspec.json.Decoder(FusedRecord).decode
+
+
+def fused_rows(record: ConsumerRecord) -> list[FusedRecord]:
+    """The fused records in ``record``: one, or the rows of a columnar one.
+
+    Raises:
+        RecordError: this version cannot read it.
+    """
+    try:
+        rows = _rows(record)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, RecordError) as error:
+        where = f"{record.topic}-{record.partition} at offset {record.offset}"
+        raise RecordError("unreadable", f"{where}: {error}") from error
+    for place, row in enumerate(rows):
+        row.partition = record.partition
+        row.offset = record.offset
+        row.row = place
+        row.appended = record.timestamp
+    return rows
+
+
+def _rows(record: ConsumerRecord) -> list[FusedRecord]:
+    headers = dict(record.headers)
+    value = record.value or b""
+    form = headers.get(HEADER_FORMAT)
+    if form is None:
+        alone = _decode(value)
+        alone.traceparent = traceparent_of(record.headers)
+        return [alone]
+    if form != FORMAT_COLUMNS:
+        raise RecordError("wrong-header", f"header {HEADER_FORMAT}: {form!r}, expected {FORMAT_COLUMNS!r}")
+    batch = fuseds.unpack(value, headers.get(HEADER_CREDIT))
+    rows = fuseds.records(batch, FusedRecord)
+    for place, trace in batch.traces.items():
+        rows[place].traceparent = traceparent(trace)
+    return rows
