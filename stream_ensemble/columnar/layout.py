@@ -23,8 +23,8 @@ MAGIC: Final = b"SEC1"
 _PREFIX = 8
 _ALIGNED = 8
 #: Layouts kept, and the longest head whose layout is kept: hostile heads must not fill the memory.
-_KEPT = 512
-_KEPT_BYTES = 4096
+KEPT: Final = 512
+KEPT_BYTES: Final = 4096
 
 Type = Literal["<f4", "<f8", "<i8", "<i4", "<u4", "<u2", "u1", "bytes", "text"]
 #: Bytes of one number, or of one unit of width.
@@ -49,7 +49,7 @@ class Head(Struct, kw_only=True, frozen=True):
     version: Literal[1]
     kind: str
     rows: Annotated[int, Meta(ge=1, le=MOST_ROWS)]
-    columns: list[Column]
+    columns: Annotated[list[Column], Meta(max_length=64)]
 
 
 H = TypeVar("H", bound=Head)
@@ -86,7 +86,7 @@ class Form(Generic[H]):
     def __init__(self, head: type[H], known: Mapping[str, tuple[Type, ...]]) -> None:
         self._decode = msgspec.json.Decoder(head).decode
         self._known = known
-        self._kept = lru_cache(_KEPT)(self._parsed)
+        self._kept = lru_cache(KEPT)(self._parsed)
 
     def layout(self, value: bytes) -> Layout[H]:
         """The layout of ``value``, which may still be shorter or longer than it.
@@ -98,7 +98,7 @@ class Form(Generic[H]):
         if value[:4] != MAGIC or start > len(value) or start % _ALIGNED:
             raise _no_columns(value, start)
         head = value[_PREFIX:start]
-        return self._kept(head) if start <= _KEPT_BYTES else self._parsed(head)
+        return self._kept(head) if start <= KEPT_BYTES else self._parsed(head)
 
     def _parsed(self, head: bytes) -> Layout[H]:
         said = decoded(head, self._decode)

@@ -13,7 +13,7 @@ from typing import Any
 from stream_ensemble import config
 from stream_ensemble.messages import Prediction
 from stream_ensemble.sdk.outputs import rows_of
-from stream_ensemble.sdk.predictions import answer, failure
+from stream_ensemble.sdk.prediction_messages import answer, failure
 
 log = logging.getLogger(__name__)
 

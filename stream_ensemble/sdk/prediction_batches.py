@@ -14,9 +14,7 @@ from stream_ensemble.messages import Name, Prediction
 from stream_ensemble.sdk.errors import InvalidInputError
 from stream_ensemble.sdk.lookup import checked, each, keys_of, times_of, trace_headers
 from stream_ensemble.sdk.outputs import block_of
-
-#: An error's text is for people; a model's whole traceback does not belong in a topic.
-_LONGEST_ERROR = 500
+from stream_ensemble.sdk.prediction_messages import error_text
 
 
 def output_batch(
@@ -78,11 +76,6 @@ def prediction_batch(
         _traces(traceparents, n),
     )
     return _with_answers(batch, failed)
-
-
-def error_text(text: str) -> str:
-    """What of an error's ``text`` is published."""
-    return text[:_LONGEST_ERROR].encode("utf-8", "replace").decode() or "unknown"
 
 
 def _with_answers(batch: PredictionBatch, failed: list[int]) -> PredictionBatch:

@@ -18,7 +18,8 @@ from stream_ensemble.messages import Milliseconds, Name, Prediction
 from stream_ensemble.sdk.errors import InvalidInputError
 from stream_ensemble.sdk.lookup import checked, each, ensemble_of, keys_of, predictions_topic, trace_headers
 from stream_ensemble.sdk.outputs import rows_of
-from stream_ensemble.sdk.prediction_batches import error_text, output_batch, prediction_batch
+from stream_ensemble.sdk.prediction_batches import output_batch, prediction_batch
+from stream_ensemble.sdk.prediction_messages import answer, failure
 from stream_ensemble.sdk.producing import Record, TopicProducer
 from stream_ensemble.sdk.wire import BatchWire, Wire, records_of
 
@@ -212,39 +213,3 @@ class PredictionPublisher:
             for request_id, output, time, segment in zip(request_ids, rows, times, names, strict=True)
         ]
         await self.send(predictions, [traceparent] * len(predictions))
-
-
-def answer(
-    request_id: str,
-    member: str,
-    output: list[float] | None,
-    *,
-    at: int | None = None,
-    segment: str | None = None,
-) -> Prediction:
-    """The prediction that carries ``output``, or abstains without one."""
-    return Prediction(
-        version=1,
-        kind="prediction",
-        request_id=request_id,
-        member=member,
-        at=at,
-        output=output,
-        abstain=output is None,
-        segment=segment,
-    )
-
-
-def failure(
-    request_id: str, member: str, text: str, *, at: int | None = None, segment: str | None = None
-) -> Prediction:
-    """The prediction that says ``member`` failed with ``text``."""
-    return Prediction(
-        version=1,
-        kind="prediction",
-        request_id=request_id,
-        member=member,
-        at=at,
-        error=error_text(text),
-        segment=segment,
-    )
