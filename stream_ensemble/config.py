@@ -320,6 +320,17 @@ class Ensemble(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
         ),
     ] = 1000
     quorum: Annotated[Count, Meta(description="Least number of outputs an answer is made of.")] = 1
+    required: Annotated[
+        list[Identifier],
+        Meta(description="Members without whose output there is no answer.", examples=[["forest"]]),
+    ] = field(default_factory=list)
+    early_decision: Annotated[
+        bool,
+        Meta(
+            description="Answer as soon as the members still awaited cannot change the label (partial, "
+            '"early"). The probabilities are then those of fewer members.'
+        ),
+    ] = False
     prior: Annotated[
         list[NonNegative] | None,
         Meta(
@@ -408,6 +419,8 @@ def decision_digest(ensemble: Ensemble) -> str:
         ensemble.task,
         ensemble.deadline_ms,
         ensemble.quorum,
+        ensemble.required,
+        ensemble.early_decision,
         ensemble.prior,
         ensemble.silence_after_ms,
         ensemble.lateness_horizon_s,

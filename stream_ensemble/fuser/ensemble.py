@@ -73,6 +73,7 @@ class FusedEnsemble:
             has_prior=config.prior is not None,
             silence_after_ms=silence_after_ms(config),
             lateness_horizon_ms=self.lateness_horizon_ms,
+            required=sum(1 << config.members.index(name) for name in config.required),
         )
         outlets = Outlets(
             inputs=self.inputs,
@@ -88,8 +89,11 @@ class FusedEnsemble:
             partition=partition,
             config=decision_digest(config),
         )
-        fusion = Fusion(self.algorithm, self.weights, self.prior, time.monotonic)
-        return FuserPartition(rules, outlets, self.readers, fusion, form, producer, on_failure)
+        highest = 1.0 + config.task.sum_tolerance
+        fusion = Fusion(self.algorithm, self.weights, self.prior, time.monotonic, highest=highest)
+        return FuserPartition(
+            rules, outlets, self.readers, fusion, form, producer, on_failure, early=config.early_decision
+        )
 
 
 def fused_ensemble(settings: Settings, name: str, weights: Weights) -> FusedEnsemble:

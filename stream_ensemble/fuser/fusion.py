@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_ensemble.core.fusion.early import decided_early
 from stream_ensemble.core.fusion.linear_pool import linear_pool
 from stream_ensemble.core.join.records import Decided, Status
 from stream_ensemble.core.join.slots import Slots
 from stream_ensemble.core.learning.algorithm import Algorithm
-from stream_ensemble.kafka.encode import FusedFormat, FusedRows, fast
+from stream_ensemble.kafka.encode import FusedFormat, FusedRows
+from stream_ensemble.kafka.encode_fast import fast
 from stream_ensemble.messages import Credit
 from stream_ensemble.stores.credit_snapshot import CreditSnapshot
 
@@ -34,6 +37,7 @@ class Fusion:
 
     Args:
         clock: monotonic seconds, for keyframes only: they shape no decision.
+        highest: the largest number a member's output may contain, for early decisions.
     """
 
     def __init__(
@@ -42,11 +46,14 @@ class Fusion:
         weights: Weights,
         prior: NDArray[np.float64] | None,
         clock: Callable[[], float],
+        *,
+        highest: float = 1.0,
     ) -> None:
         self._algorithm = algorithm
         self._weights = weights
         self._prior = prior
         self._clock = clock
+        self._highest = highest
         self._written: dict[str, float] = {}
         self._pooled: dict[tuple[str, int], NDArray[np.float64]] = {}
 
@@ -57,7 +64,7 @@ class Fusion:
 
         R in, R out.
         """
-        groups = self._by_segment(slots, decided)
+        groups = self._by_segment(slots, decided.slots)
         keys: list[bytes] = []
         values: list[bytes] = []
         for segment, places in groups:
@@ -68,12 +75,25 @@ class Fusion:
             values += encoded
         return keys, values, np.concatenate([places for _, places in groups])
 
-    def _by_segment(self, slots: Slots, decided: Decided) -> list[tuple[str | None, NDArray[np.intp]]]:
-        everything = np.arange(len(decided))
+    def certain(self, slots: Slots, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which open requests have an answer that the members still awaited cannot change. Shape: R."""
+        found = np.zeros(len(numbers), np.bool_)
+        for segment, places in self._by_segment(slots, numbers):
+            rows = slots.row(numbers[places])
+            pooled = partial(self._pooled_weights, self._weights.current(segment))
+            awake = slots.awake[rows]
+            awaited = slots.expected[rows] & ~slots.answered[rows]
+            found[places] = decided_early(slots.outputs[rows], awake, awaited, pooled, self._highest)
+        return found
+
+    def _by_segment(
+        self, slots: Slots, numbers: NDArray[np.int64]
+    ) -> list[tuple[str | None, NDArray[np.intp]]]:
+        everything = np.arange(len(numbers))
         if not slots.segment_of:
             return [(None, everything)]
         places: dict[str | None, list[int]] = {}
-        for place, slot in enumerate(decided.slots.tolist()):
+        for place, slot in enumerate(numbers.tolist()):
             places.setdefault(slots.segment_of.get(slot), []).append(place)
         return [(segment, np.array(found)) for segment, found in places.items()]
 
@@ -97,6 +117,7 @@ class Fusion:
             outputs=outputs,
             components=components,
             offsets=slots.offsets[rows],
+            within=slots.rows[rows] if slots.columnar else None,
             weights=weights,
             awake=awake,
             answered=slots.answered[rows],
@@ -109,9 +130,12 @@ class Fusion:
         )
 
     def _weights_of(self, snapshot: CreditSnapshot, awake: NDArray[np.uint64]) -> NDArray[np.float64]:
-        """Weights over the awake members, R x K; one pooling per set of awake members and credit."""
+        """Weights over the awake members, R x K, or 1 x K where all have the same members awake.
+
+        One pooling per set of awake members and credit.
+        """
         if (awake == awake[0]).all():
-            return np.repeat(self._pooled_weights(snapshot, int(awake[0]))[None], len(awake), axis=0)
+            return self._pooled_weights(snapshot, int(awake[0]))[None]
         masks, which = np.unique(awake, return_inverse=True)
         table = np.stack([self._pooled_weights(snapshot, mask) for mask in masks.tolist()])
         weights: NDArray[np.float64] = table[which]
@@ -167,5 +191,6 @@ def _one(rows: FusedRows, r: int) -> FusedRows:
     columns: dict[str, Any] = {}
     for name in FusedRows.__slots__:
         value = getattr(rows, name)
-        columns[name] = value[r : r + 1] if isinstance(value, (np.ndarray, list)) else value
+        each = isinstance(value, (np.ndarray, list)) and len(value) == len(rows)
+        columns[name] = value[r : r + 1] if each else value
     return FusedRows(**columns)

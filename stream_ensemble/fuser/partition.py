@@ -19,7 +19,14 @@ from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.structs import TopicPartition
 from numpy.typing import NDArray
 
-from stream_ensemble.core.join.records import Decided, Verdict, joined
+from stream_ensemble.core.join.records import (
+    Decided,
+    Predictions,
+    Requests,
+    Verdict,
+    joined,
+    nothing_decided,
+)
 from stream_ensemble.core.join.state import JoinRules, PartitionJoin
 from stream_ensemble.core.partitioning import partition_of
 from stream_ensemble.errors import RecordError
@@ -61,12 +68,25 @@ class _Leaving:
     headers: Headers
 
 
+@dataclass(frozen=True, slots=True)
+class _Moving:
+    """A record the join does not use: where it stood, and whether it was moved here once already."""
+
+    topic: int
+    record: Any
+    request_id: bytes
+    origin: Forwarded
+    at: int
+    forwarded: bool
+
+
 class FuserPartition:
     """State and effects of one owned partition.
 
     Args:
         on_failure: called once with the first delivery error; the owner then fences again or drops the
-        partition.
+            partition.
+        early: whether a request ends as soon as the members still awaited cannot change its answer.
     """
 
     def __init__(
@@ -78,6 +98,8 @@ class FuserPartition:
         form: FusedFormat,
         producer: FencedProducer,
         on_failure: Callable[[BaseException], None],
+        *,
+        early: bool = False,
     ) -> None:
         self.join = PartitionJoin(rules)
         self.outlets = outlets
@@ -89,6 +111,7 @@ class FuserPartition:
         self._on_failure = on_failure
         self._held = HeldOffsets(len(outlets.inputs))
         self._leaving: dict[TopicPartition, list[_Leaving]] = {}
+        self._early = early
         self._partition = outlets.fused.partition
         self._partitions = rules.partitions
 
@@ -98,38 +121,57 @@ class FuserPartition:
         """Take chunks with the input topic of each; ``now`` is monotonic seconds."""
         if self.closed:
             return
-        parts: list[Decided] = []
+        requests: list[tuple[int, Columns]] = []
+        predictions: list[tuple[int, Columns]] = []
+        ends = []
         for topic, chunk in chunks:
             columns = chunk.columns()
-            newest = -1
+            newest = int(columns.appended.max()) if columns.records else -1
+            ends.append((topic, newest, chunk.next_offset))
             if columns.records:
-                newest = int(columns.appended.max())
-                parts += self._take(topic, columns, now)
-            self.join.progress.read(topic, newest, chunk.next_offset)
+                (requests if topic == self.outlets.requests else predictions).append((topic, columns))
+        # Who is expected and by when is known best before the answers are looked at.
+        decided = [self._take_requests(topic, columns, now) for topic, columns in requests]
+        if predictions:
+            decided += self._take_predictions(predictions, now)
+        for end in ends:
+            self.join.progress.read(*end)
         self._send_aside()
-        parts.append(self.join.advance())
-        self._publish(joined([part for part in parts if len(part)]))
+        decided.append(self.join.advance())
+        self._publish(joined([part for part in decided if len(part)]))
 
-    def _take(self, topic: int, columns: Columns, now: float) -> list[Decided]:
-        """Records into the join; what it does not use goes elsewhere. Returns what ended."""
-        if topic == self.outlets.requests:
-            requests, refused = self._requests.read(topic, columns)
-            reads: Sequence[Read | ReadRequests] = [requests] if requests is not None else []
-        else:
-            reads, refused = self._predictions.read(topic, columns)
-            self._count_refused(refused)
+    def _take_requests(self, topic: int, columns: Columns, now: float) -> Decided:
+        """Requests records into the join; what cannot be read goes elsewhere. Returns what ended."""
+        read, refused = self._requests.read(topic, columns)
+        self._dead_letter(refused)
+        if read is None:
+            return nothing_decided()
+        verdicts, ended = self.join.add_requests(read.rows, now)
+        if verdicts.any():
+            self._reroute_requests(read, verdicts)
+        return ended
+
+    def _take_predictions(self, parts: Sequence[tuple[int, Columns]], now: float) -> list[Decided]:
+        """Predictions into the join; what it does not use goes elsewhere. Returns what ended."""
+        reads, refused = self._predictions.read(parts)
+        self.join.ledger.predictions += len(refused)
+        self.join.ledger.dead_lettered += len(refused)
+        self._dead_letter(refused)
         decided = []
         for read in reads:
-            if isinstance(read, ReadRequests):
-                verdicts, ended = self.join.add_requests(read.rows, now)
-            else:
-                verdicts, ended = self.join.add_predictions(read.rows, now)
+            verdicts, ended, used = self.join.add_predictions(read.rows, now)
             decided.append(ended)
             if verdicts.any():
                 self._reroute(read, verdicts)
-        if refused:
-            self._dead_letter(topic, refused)
+            if self._early and len(used):
+                decided.append(self._end_early(used))
         return decided
+
+    def _end_early(self, touched: NDArray[np.int64]) -> Decided:
+        open_ones = self.join.answerable(touched)
+        if not len(open_ones):
+            return nothing_decided()
+        return self.join.end_early(open_ones[self._fusion.certain(self.join.slots, open_ones)])
 
     def tick(self, evidence: Sequence[EndEvidence | None], unreadable: Sequence[bool]) -> None:
         """Look at the newest evidence per input topic and decide what it allows."""
@@ -194,59 +236,74 @@ class FuserPartition:
 
     # --- late, forwarded, dead-letter -------------------------------------------------------------
 
-    def _reroute(self, read: Read | ReadRequests, verdicts: NDArray[np.uint8]) -> None:
-        rows = read.rows
-        name = self.outlets.inputs[rows.topic]
-        is_request = isinstance(read, ReadRequests)
+    def _reroute(self, read: Read, verdicts: NDArray[np.uint8]) -> None:
+        """What is late goes to the late topic, what stands in the wrong partition to its own."""
+        rows, ledger = read.rows, self.join.ledger
+        topic_of = self.join.rules.topic_of
         for place in np.flatnonzero((verdicts == Verdict.LATE) | (verdicts == Verdict.FORWARD)).tolist():
-            record = read.records[place]
-            offset, appended = int(rows.offsets[place]), int(rows.appended[place])
+            topic = topic_of[rows.member_of(place)]
+            moving = _Moving(
+                topic,
+                read.records[place],
+                rows.ids[place],
+                self._origin(topic, rows, place),
+                int(rows.at[place]),
+                place in rows.forwarded,
+            )
             if verdicts[place] == Verdict.LATE:
-                if not is_request:
-                    source = self._origin(name, offset, appended)
-                    self._aside(
-                        self.outlets.late,
-                        rows.topic,
-                        offset,
-                        record,
-                        rows.ids[place],
-                        (HEADER_SOURCE, source),
-                    )
-                continue
-            if place in rows.forwarded:
-                error = RecordError(
-                    "misrouted", "it was forwarded once and still is not in its canonical partition"
-                )
-                self._dead_letter(rows.topic, [Refused(record, offset, appended, error)])
-                if not is_request:
-                    self.join.ledger.forwarded -= 1
-                    self.join.ledger.dead_lettered += 1
-                continue
-            at = int(rows.at[place]) if rows.at[place] >= 0 else appended
-            target = TopicPartition(name, partition_of(rows.ids[place], self._partitions))
-            origin = self._origin(name, offset, min(at, appended))
-            self._aside(target, rows.topic, offset, record, rows.ids[place], (HEADER_FORWARDED, origin))
+                self._send_on(self.outlets.late, moving, (HEADER_SOURCE, moving.origin))
+            elif not self._forward(moving):
+                ledger.forwarded -= 1
+                ledger.dead_lettered += 1
 
-    def _origin(self, topic: str, offset: int, appended: int) -> Forwarded:
-        return Forwarded(topic=topic, partition=self._partition, offset=offset, row=0, appended=appended)
+    def _reroute_requests(self, read: ReadRequests, verdicts: NDArray[np.uint8]) -> None:
+        rows = read.rows
+        for place in np.flatnonzero(verdicts == Verdict.FORWARD).tolist():
+            origin = self._origin(rows.topic, rows, place)
+            at, again = int(rows.at[place]), place in rows.forwarded
+            self._forward(_Moving(rows.topic, read.records[place], rows.ids[place], origin, at, again))
 
-    def _count_refused(self, refused: Sequence[Refused]) -> None:
-        self.join.ledger.predictions += len(refused)
-        self.join.ledger.dead_lettered += len(refused)
+    def _forward(self, moving: _Moving) -> bool:
+        """Send a record to its canonical partition, once; returns whether it was the first time."""
+        origin = moving.origin
+        if moving.forwarded:
+            error = RecordError(
+                "misrouted", "it was forwarded once and still is not in its canonical partition"
+            )
+            self._dead_letter([Refused(moving.record, origin.offset, origin.appended, error, moving.topic)])
+            return False
+        name = self.outlets.inputs[moving.topic]
+        target = TopicPartition(name, partition_of(moving.request_id, self._partitions))
+        appended = min(moving.at, origin.appended) if moving.at >= 0 else origin.appended
+        origin = msgspec.structs.replace(origin, appended=appended)
+        self._send_on(target, moving, (HEADER_FORWARDED, origin))
+        return True
 
-    def _dead_letter(self, topic: int, refused: Sequence[Refused]) -> None:
+    def _send_on(self, target: TopicPartition, moving: _Moving, header: tuple[str, Forwarded]) -> None:
+        self._aside(target, moving.topic, moving.origin.offset, moving.record, moving.request_id, header)
+
+    def _origin(self, topic: int, rows: Predictions | Requests, place: int) -> Forwarded:
+        return Forwarded(
+            topic=self.outlets.inputs[topic],
+            partition=self._partition,
+            offset=int(rows.offsets[place]),
+            row=0,
+            appended=int(rows.appended[place]),
+        )
+
+    def _dead_letter(self, refused: Sequence[Refused]) -> None:
         for item in refused:
             header = DeadLetter(
                 reason=item.error.reason,
                 detail=item.error.detail,
-                topic=self.outlets.inputs[topic],
+                topic=self.outlets.inputs[item.topic],
                 partition=self._partition,
                 offset=item.offset,
                 appended=item.appended,
             )
             self._aside(
                 self.outlets.dead_letter,
-                topic,
+                item.topic,
                 item.offset,
                 item.record,
                 item.record.key,

@@ -149,7 +149,7 @@ def _note_sources(
         except msgspec.DecodeError:
             log.warning("fused record at offset %d cannot be read; its sources are unknown", record.offset)
             continue
-        for topic, _, offset, _ in sources.values():
+        for topic, _, offset, row in sources.values():
             t = topics.get(topic)
             if t is not None and offset >= positions[t]:
-                join.used_before.setdefault(t, set()).add(offset)
+                join.used_before.setdefault(t, set()).add((offset, row))

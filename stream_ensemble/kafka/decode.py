@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -26,21 +26,30 @@ _decode_forwarded: Final = msgspec.json.Decoder(Forwarded).decode
 _key = attrgetter("key")
 _value = attrgetter("value")
 _headers = attrgetter("headers")
+_member = attrgetter("member")
+_request_id = attrgetter("request_id")
+_odd = attrgetter("abstain", "error", "segment")
+#: Headers that change how a record is read.
+_MEANING: Final = {HEADER_FORWARDED}
+_NOTHING_ODD: Final = {(False, None, None)}
 
 
 @dataclass(slots=True)
 class Refused:
-    """A record for the dead-letter topic."""
+    """A record for the dead-letter topic; ``topic`` is the number of its input topic, where there are
+    several.
+    """
 
     record: Any
     offset: int
     appended: int
     error: RecordError
+    topic: int = 0
 
 
 @dataclass(slots=True)
 class Read:
-    """Rows of one member that can be used, and the records they came from, in the same order."""
+    """Predictions that can be used, and the records they came from, in the same order."""
 
     rows: Predictions
     records: Sequence[Any]
@@ -68,7 +77,7 @@ class PredictionReader:
         self, members: Sequence[str], topic_of: Sequence[int], values: int, sum_tolerance: float
     ) -> None:
         self._index = {name: k for k, name in enumerate(members)}
-        self._topic_of = list(topic_of)
+        self._topic_of = np.array(topic_of, np.int64)
         self._values = values
         self._tolerance = sum_tolerance
         self._alone = {
@@ -77,41 +86,61 @@ class PredictionReader:
             if list(topic_of).count(topic) == 1
         }
 
-    def read(self, topic: int, columns: Columns) -> tuple[list[Read], list[Refused]]:
-        """Rows by member, and what is refused. N records in."""
-        records = columns.records
+    def read(self, parts: Sequence[tuple[int, Columns]]) -> tuple[list[Read], list[Refused]]:
+        """What can be used of the records of some input topics, and what is refused."""
+        topics, columns = _together(parts)
         try:
-            messages = list(map(_decode_prediction, map(_value, records)))
-            keys = list(map(_key, records))
-            if self._plain(topic, messages, keys, records):
-                outputs = self._outputs(messages)
-                at = self._times(messages)
-                member = self._index[messages[0].member]
-                segments = {}
-                if any(map(attrgetter("segment"), messages)):
-                    segments = {i: m.segment for i, m in enumerate(messages) if m.segment is not None}
-                rows = Predictions(
-                    topic, member, keys, outputs, None, at, columns.appended, columns.offsets, None, segments
-                )
-                return [Read(rows, records)], []
-        except (msgspec.DecodeError, TypeError, ValueError, UnicodeError):
-            pass
-        return self._read_one_by_one(topic, columns)
+            return [self._read_all(topics, columns)], []
+        except (msgspec.DecodeError, TypeError, ValueError, KeyError, UnicodeError):
+            return self.read_carefully(topics, columns)
 
-    def _plain(
-        self, topic: int, messages: list[Prediction], keys: list[bytes | None], records: list[Any]
-    ) -> bool:
-        """Is every record of the one member of this topic, with an output, its id as key, and no headers?"""
-        name = self._alone.get(topic)
-        if name is None or set(map(attrgetter("member"), messages)) != {name}:
-            return False
-        if any(map(_headers, records)) or None in keys:
-            return False
-        if any(m.abstain or m.error is not None for m in messages):
-            return False
+    def _read_all(self, topics: int | NDArray[np.int64], columns: Columns) -> Read:
+        """The fast way, for records that are all plain: an output, the id as key, no headers but a trace.
+
+        Raises:
+            ValueError, KeyError, TypeError, msgspec.DecodeError: not all are.
+        """
+        records = columns.records
+        messages = list(map(_decode_prediction, map(_value, records)))
+        keys = list(map(_key, records))
         # One comparison for the whole chunk; counting the separators rules out an id that contains one.
-        written = "\0".join([m.request_id for m in messages]).encode()
-        return written == b"\0".join(keys) and written.count(b"\0") == len(keys) - 1  # type: ignore[arg-type]
+        written = "\0".join(list(map(_request_id, messages))).encode()
+        if written != b"\0".join(keys) or written.count(b"\0") != len(keys) - 1:
+            raise ValueError("a key that is not the id")
+        traces = _only_traces(records) if any(map(_headers, records)) else {}
+        segments = {}
+        odd = set(map(_odd, messages))
+        if odd != _NOTHING_ODD:
+            if any(abstain or error is not None for abstain, error, _ in odd):
+                raise ValueError("an answer without an output")
+            segments = {i: m.segment for i, m in enumerate(messages) if m.segment is not None}
+        rows = Predictions(
+            self._members(topics, messages),
+            keys,
+            self._outputs(messages),
+            None,
+            np.array([NO_TIME if m.at is None else m.at for m in messages], np.int64),
+            columns.appended,
+            columns.offsets,
+            None,
+            segments,
+            frozenset(),
+            traces,
+        )
+        return Read(rows, records)
+
+    def _members(
+        self, topics: int | NDArray[np.int64], messages: list[Prediction]
+    ) -> int | NDArray[np.int64]:
+        if isinstance(topics, int) and topics in self._alone:
+            name = self._alone[topics]
+            if set(map(_member, messages)) != {name}:
+                raise ValueError("a member of another topic")
+            return self._index[name]
+        members = np.fromiter(map(self._index.__getitem__, map(_member, messages)), np.int64, len(messages))
+        if (self._topic_of[members] != topics).any():
+            raise ValueError("a member of another topic")
+        return members
 
     def _outputs(self, messages: list[Prediction]) -> NDArray[np.float64]:
         n, values = len(messages), self._values
@@ -123,27 +152,26 @@ class PredictionReader:
             raise ValueError("an output that is no distribution")
         return outputs
 
-    @staticmethod
-    def _times(messages: list[Prediction]) -> NDArray[np.int64]:
-        return np.array([NO_TIME if m.at is None else m.at for m in messages], np.int64)
-
     # --- the slow way: mixed members, headers, errors ---------------------------------------------
 
-    def _read_one_by_one(self, topic: int, columns: Columns) -> tuple[list[Read], list[Refused]]:
-        by_member: dict[int, list[tuple[int, bytes, Prediction, Forwarded | None]]] = {}
+    def read_carefully(
+        self, topics: int | NDArray[np.int64], columns: Columns
+    ) -> tuple[list[Read], list[Refused]]:
+        """The same record by record: headers, abstentions, errors, and what is wrong put in words.
+
+        ``topics`` is the input topic of all N records or of each.
+        """
+        found: list[_Found] = []
         refused = []
         for place, record in enumerate(columns.records):
+            topic = topics if isinstance(topics, int) else int(topics[place])
             try:
-                request_id, message, forwarded = self._one(topic, record)
+                found.append(_Found(place, *self._one(topic, record)))
             except RecordError as error:
                 refused.append(
-                    Refused(record, int(columns.offsets[place]), int(columns.appended[place]), error)
+                    Refused(record, int(columns.offsets[place]), int(columns.appended[place]), error, topic)
                 )
-                continue
-            by_member.setdefault(self._index[message.member], []).append(
-                (place, request_id, message, forwarded)
-            )
-        return [self._gather(topic, member, found, columns) for member, found in by_member.items()], refused
+        return [self._gather(found, columns)] if found else [], refused
 
     def _one(self, topic: int, record: Any) -> tuple[bytes, Prediction, Forwarded | None]:
         message = decode(record.value, _decode_prediction)
@@ -174,14 +202,8 @@ class PredictionReader:
                 "not-a-distribution", f"output: sums to {total:.6g}, expected 1 within {self._tolerance:g}"
             )
 
-    def _gather(
-        self,
-        topic: int,
-        member: int,
-        found: list[tuple[int, bytes, Prediction, Forwarded | None]],
-        columns: Columns,
-    ) -> Read:
-        places = np.array([place for place, *_ in found])
+    def _gather(self, found: list[_Found], columns: Columns) -> Read:
+        places = np.array([one.place for one in found])
         outputs = np.zeros((len(found), self._values))
         answers = np.zeros(len(found), np.uint8)
         at = columns.appended[places].copy()
@@ -199,10 +221,10 @@ class PredictionReader:
                 at[row] = message.at
             if message.segment is not None:
                 segments[row] = message.segment
+        records = [columns.records[place] for place in places.tolist()]
         rows = Predictions(
-            topic,
-            member,
-            [request_id for _, request_id, *_ in found],
+            np.array([self._index[one.message.member] for one in found], np.int64),
+            [one.request_id for one in found],
             outputs,
             answers if answers.any() else None,
             at,
@@ -211,9 +233,18 @@ class PredictionReader:
             None,
             segments,
             frozenset(forwarded),
-            _traces([columns.records[place] for place in places.tolist()]),
+            _traces(records),
         )
-        return Read(rows, [columns.records[place] for place in places.tolist()])
+        return Read(rows, records)
+
+
+class _Found(NamedTuple):
+    """A prediction read by itself; ``place`` is its record's in the columns."""
+
+    place: int
+    request_id: bytes
+    message: Prediction
+    moved: Forwarded | None
 
 
 class RequestReader:
@@ -234,7 +265,7 @@ class RequestReader:
                 good.append((place, request_id, message, forwarded_from(record)))
             except RecordError as error:
                 refused.append(
-                    Refused(record, int(columns.offsets[place]), int(columns.appended[place]), error)
+                    Refused(record, int(columns.offsets[place]), int(columns.appended[place]), error, topic)
                 )
         if not good:
             return None, refused
@@ -261,6 +292,18 @@ class RequestReader:
                 raise RecordError("unknown-member", f"members[{i}]: {_short(name)} is not in this ensemble")
             mask |= 1 << self._index[name]
         return mask
+
+
+def _together(parts: Sequence[tuple[int, Columns]]) -> tuple[int | NDArray[np.int64], Columns]:
+    """The records of several topics as one list, with the topic of each; one number for a single topic."""
+    if len(parts) == 1:
+        return parts[0]
+    topics = np.repeat([topic for topic, _ in parts], [len(columns.records) for _, columns in parts])
+    return topics, Columns(
+        list(chain.from_iterable(columns.records for _, columns in parts)),
+        np.concatenate([columns.offsets for _, columns in parts]),
+        np.concatenate([columns.appended for _, columns in parts]),
+    )
 
 
 def _asked_at(message: Request, moved: Forwarded | None) -> int:
@@ -318,6 +361,18 @@ def forwarded_from(record: Any) -> Forwarded | None:
             except msgspec.DecodeError as error:
                 raise RecordError("wrong-header", f"header {HEADER_FORWARDED}: {error}") from None
     return None
+
+
+def _only_traces(records: Sequence[Any]) -> dict[int, bytes]:
+    """Trace context by row.
+
+    Raises:
+        ValueError: a record has a header that means something else to us.
+    """
+    names = {name for record in records for name, _ in record.headers}
+    if names & _MEANING:
+        raise ValueError("headers to be looked at")
+    return _traces(records)
 
 
 def _traces(records: Sequence[Any]) -> dict[int, bytes]:

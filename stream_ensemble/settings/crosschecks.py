@@ -101,6 +101,17 @@ def _members(path: Path, ensemble: Ensemble) -> Iterator[Problem]:
             f"expected at most {len(ensemble.members)}, the number of members",
             shown(ensemble.quorum),
         )
+    at = (*path, "required")
+    yield from _repeated(at, ensemble.required)
+    for name in sorted(set(ensemble.required) - set(ensemble.members)):
+        yield Problem(at, f"no such member; members are {', '.join(ensemble.members)}", shown(name))
+    if ensemble.early_decision and ensemble.learning.algorithm == "bank":
+        yield Problem(
+            (*path, "early_decision"),
+            'expected false with learning.algorithm "bank": it does not pool linearly, so nothing is certain '
+            "before all have answered",
+            shown(ensemble.early_decision),
+        )
 
 
 def _task(path: Path, ensemble: Ensemble) -> Iterator[Problem]:

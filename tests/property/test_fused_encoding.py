@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_ensemble.core.join.records import Cause, Status
-from stream_ensemble.kafka.encode import FusedFormat, FusedRows, fast, plain
+from stream_ensemble.kafka.encode import FusedFormat, FusedRows, plain
+from stream_ensemble.kafka.encode_fast import fast
 from stream_ensemble.messages import Credit, CreditBlock, Fused, WeightsVersion
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "schemas" / "fused.schema.json").read_text())
@@ -47,7 +48,8 @@ def batches(draw: st.DrawFn) -> tuple[FusedRows, FusedFormat]:
         outputs=array(r, v),
         components=array(r, k, v),
         offsets=np.array(draw(st.lists(st.integers(0, 2**62), min_size=r * k, max_size=r * k))).reshape(r, k),
-        weights=array(r, k) if draw(st.booleans()) else np.repeat(array(1, k), r, axis=0),
+        within=draw(st.none() | st.just(np.arange(r * k, dtype=np.int32).reshape(r, k))),
+        weights=draw(st.sampled_from([array(r, k), np.repeat(array(1, k), r, axis=0), array(1, k)])),
         awake=awake,
         answered=answered,
         abstained=answered & ~awake,
@@ -66,6 +68,7 @@ def batches(draw: st.DrawFn) -> tuple[FusedRows, FusedFormat]:
 def test_fast_is_plain(batch: tuple[FusedRows, FusedFormat]) -> None:
     rows, form = batch
     assert fast(rows, form) == plain(rows, form)
+    assert fast(rows, form) == plain(rows, form), "with templates it knows"
 
 
 @given(batches())
@@ -79,6 +82,7 @@ def test_what_is_written_reads_back_and_fits_the_schema(batch: tuple[FusedRows, 
         for k, member in enumerate(form.members):
             if int(rows.awake[r]) >> k & 1:
                 assert record.components[member] == rows.components[r, k].tolist()
-                assert record.sources[member][2] == rows.offsets[r, k]
+                within = 0 if rows.within is None else int(rows.within[r, k])
+                assert record.sources[member][2:] == (rows.offsets[r, k], within)
             else:
                 assert member not in record.components

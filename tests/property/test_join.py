@@ -64,9 +64,13 @@ class Model:
         if request.status is not None:
             return Verdict.LATE
         request.answers[member] = answer
-        if request.expected <= request.answers.keys():
-            request.status = Status.COMPLETE if request.outputs() >= self.quorum else self.below
         return Verdict.USED
+
+    def complete(self) -> None:
+        """What was read together counts together: requests end when all of it was looked at."""
+        for request in self.requests.values():
+            if request.status is None and request.expected <= request.answers.keys():
+                request.status = Status.COMPLETE if request.outputs() >= self.quorum else self.below
 
     def ask(self, request_id: bytes, appended: int, expected: set[int], deadline: int) -> None:
         request = self.requests.setdefault(request_id, Open(appended, appended + DEADLINE))
@@ -75,8 +79,6 @@ class Model:
         request.asked = True  # type: ignore[attr-defined]
         request.expected = expected or request.expected
         request.due = request.first + (deadline or DEADLINE)
-        if request.expected <= request.answers.keys():
-            request.status = Status.COMPLETE if request.outputs() >= self.quorum else self.below
 
     def advance(self) -> None:
         for request in self.requests.values():
@@ -88,11 +90,16 @@ class Model:
 steps = st.one_of(
     st.tuples(
         st.just("predict"),
-        st.integers(0, K - 1),
+        st.integers(0, K - 1) | st.none(),
         st.lists(
-            st.tuples(st.sampled_from(IDS), st.integers(0, 1500), st.sampled_from(list(Answer))),
+            st.tuples(
+                st.sampled_from(IDS),
+                st.integers(0, 1500),
+                st.sampled_from(list(Answer)),
+                st.integers(0, K - 1),
+            ),
             min_size=1,
-            max_size=5,
+            max_size=8,
         ),
         st.integers(0, 80),
     ),
@@ -104,12 +111,11 @@ steps = st.one_of(
 
 
 def predictions(
-    member: int, rows: list[tuple[bytes, int, Answer]], appended: int, offset: int
+    member: int | np.ndarray, rows: list[tuple[bytes, int, Answer]], appended: int, offset: int
 ) -> Predictions:
     n = len(rows)
     answers = np.array([answer for *_, answer in rows], np.uint8)
     return Predictions(
-        member,
         member,
         [request_id for request_id, *_ in rows],
         np.where(answers[:, None] == Answer.OUTPUT, 0.5, 0.0).repeat(V, axis=1),
@@ -138,14 +144,22 @@ def test_every_request_ends_as_the_rules_say(quorum: int, prior: bool, script: l
 
     for step in script:
         if step[0] == "predict":
-            _, member, rows, later = step
+            _, one, drawn, later = step
             now += later
-            chunk = predictions(member, rows, now, offsets[member])
-            verdicts, decided = join.add_predictions(chunk, 0.0)
-            offsets[member] += len(rows)
-            join.progress.read(member, now, offsets[member])
-            expected = [model.predict(member, r, now - age, now, answer) for r, age, answer in rows]
+            members = [one if one is not None else member for *_, member in drawn]
+            rows = [(request_id, age, answer) for request_id, age, answer, _ in drawn]
+            chunk = predictions(np.array(members) if one is None else one, rows, now, 0)
+            chunk.offsets = np.array([offsets[m] + i for i, m in enumerate(members)])
+            verdicts, decided, used = join.add_predictions(chunk, 0.0)
+            for member in set(members):
+                offsets[member] += len(rows)
+                join.progress.read(member, now, offsets[member])
+            expected = [
+                model.predict(member, r, now - age, now, answer)
+                for member, (r, age, answer) in zip(members, rows, strict=True)
+            ]
             assert [Verdict(v) for v in verdicts.tolist()] == expected
+            assert len(used) == expected.count(Verdict.USED)
             note(decided)
         elif step[0] == "ask":
             _, request_id, members, wait = step
@@ -165,6 +179,7 @@ def test_every_request_ends_as_the_rules_say(quorum: int, prior: bool, script: l
             model.ask(request_id, now, set(members), wait)
         elif held:
             join.release(held.pop(step[1] % len(held)))
+        model.complete()
         note(join.advance())
         model.advance()
         assert join.ledger.request_difference(join.open_requests) == 0
@@ -183,7 +198,7 @@ def test_no_offset_is_free_before_its_request_is_released(chunks: list[list[int]
         member = random.randrange(K)
         ids = [b"q%d" % n for n in numbers]
         rows = [(request_id, 0, Answer.OUTPUT) for request_id in ids]
-        verdicts, decided = join.add_predictions(predictions(member, rows, 1, offset), 0.0)
+        verdicts, decided, _ = join.add_predictions(predictions(member, rows, 1, offset), 0.0)
         for place, request_id in enumerate(ids):
             if verdicts[place] == Verdict.USED:
                 needs.setdefault(member, set()).add(request_id)
@@ -210,7 +225,7 @@ def test_memory_stays_flat_over_many_requests() -> None:
     for begin in range(0, 300_000, 1000):
         for member in range(K):
             rows = [(b"%020d" % n, 0, Answer.OUTPUT) for n in range(begin, begin + 1000)]
-            verdicts, decided = join.add_predictions(predictions(member, rows, 1000 + begin, begin), 0.0)
+            verdicts, decided, _ = join.add_predictions(predictions(member, rows, 1000 + begin, begin), 0.0)
             assert not verdicts.any()
             join.progress.read(member, 1000 + begin, begin + 1000)
         join.progress.read(3, 1000 + begin, 0)

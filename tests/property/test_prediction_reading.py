@@ -9,6 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stream_ensemble.core.join.records import Predictions
 from stream_ensemble.kafka.chunks import Columns
 from stream_ensemble.kafka.decode import PredictionReader
 from stream_ensemble.messages import HEADER_TRACE
@@ -44,19 +45,61 @@ shares = st.floats(0, 1)
 good = st.builds(record, ids, shares, st.just([]), at=st.none() | st.integers(0, 2000))
 
 
-@given(st.lists(good, min_size=1, max_size=20))
+def same(fast: Predictions, slow: Predictions) -> None:
+    assert fast.ids == slow.ids
+    np.testing.assert_array_equal(fast.outputs, slow.outputs)
+    np.testing.assert_array_equal(fast.offsets, slow.offsets)
+    at = np.where(fast.at < 0, fast.appended, fast.at)
+    np.testing.assert_array_equal(at, slow.at)
+    assert [fast.member_of(i) for i in range(len(fast.ids))] == [
+        slow.member_of(i) for i in range(len(slow.ids))
+    ]
+    assert fast.traces == slow.traces
+    assert fast.segments == slow.segments
+
+
+more = {"at": st.none() | st.integers(0, 2000), "segment": st.none() | st.sampled_from(["x", "y"])}
+plain = st.builds(record, ids, shares, st.sampled_from([[], NUISANCE]), **more)
+
+
+@given(st.lists(plain, min_size=1, max_size=20))
 def test_the_fast_way_reads_what_the_careful_way_reads(records: list[Record]) -> None:
-    # A header on one record sends the whole chunk the careful way.
-    careful = [r._replace(headers=NUISANCE if i == 0 else []) for i, r in enumerate(records)]
-    [fast], none = READER.read(0, columns(records))
-    [slow], nothing = READER.read(0, columns(careful))
+    [fast], none = READER.read([(0, columns(records))])
+    [slow], nothing = READER.read_carefully(0, columns(records))
     assert none == nothing == []
-    assert fast.rows.ids == slow.rows.ids
-    np.testing.assert_array_equal(fast.rows.outputs, slow.rows.outputs)
-    np.testing.assert_array_equal(fast.rows.offsets, slow.rows.offsets)
-    at = np.where(fast.rows.at < 0, fast.rows.appended, fast.rows.at)
-    np.testing.assert_array_equal(at, slow.rows.at)
-    assert slow.rows.traces == {0: NUISANCE[0][1]}
+    assert isinstance(fast.rows.member, int), "it did not go the fast way"
+    same(fast.rows, slow.rows)
+
+
+@given(
+    st.lists(plain, min_size=1, max_size=8),
+    st.lists(
+        st.builds(record, ids, shares, st.just([]), member=st.just("b"), **more), min_size=1, max_size=8
+    ),
+)
+def test_topics_read_together_are_read_as_by_themselves(first: list[Record], second: list[Record]) -> None:
+    [fast], none = READER.read([(0, columns(first)), (1, columns(second))])
+    assert none == []
+    assert fast.rows.members() == [0, 1]
+    assert list(fast.records) == first + second
+    topics = np.array([0] * len(first) + [1] * len(second))
+    together = Columns(
+        first + second,
+        np.concatenate([columns(first).offsets, columns(second).offsets]),
+        np.concatenate([columns(first).appended, columns(second).appended]),
+    )
+    [slow], _ = READER.read_carefully(topics, together)
+    same(fast.rows, slow.rows)
+
+
+def test_a_member_in_anothers_topic_is_refused_by_either_way() -> None:
+    records = [record("r", 0.5, [], member="b")]
+    reads, refused = READER.read([(0, columns(records))])
+    assert not reads
+    assert [item.error.reason for item in refused] == ["wrong-topic"]
+    reads, refused = READER.read([(0, columns(records)), (1, columns([record("q", 0.5, [], member="b")]))])
+    assert [read.rows.ids for read in reads] == [[b"q"]]
+    assert [(item.topic, item.error.reason) for item in refused] == [(0, "wrong-topic")]
 
 
 hostile = (
@@ -68,7 +111,7 @@ hostile = (
     st.lists(good | st.builds(Record, st.none() | st.binary(max_size=8), hostile, st.just([])), max_size=20)
 )
 def test_every_record_is_either_read_or_refused(records: list[Record]) -> None:
-    reads, refused = READER.read(0, columns(records))
+    reads, refused = READER.read([(0, columns(records))])
     places = [offset - 10 for read in reads for offset in read.rows.offsets.tolist()]
     assert sorted(places + [item.offset - 10 for item in refused]) == list(range(len(records)))
     for read in reads:

@@ -17,10 +17,16 @@ _MERGE_AT = 8
 
 def digests(ids: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Two independent 64-bit hashes per id; valid in this process only. Shapes: N, N."""
-    n = len(ids)
-    first = np.fromiter(map(hash, ids), np.int64, n)
-    second = np.fromiter(map(hash, [b"\x01" + i for i in ids]), np.int64, n)
-    return first, second
+    return _first(ids), _second(ids)
+
+
+def _first(ids: Sequence[bytes]) -> NDArray[np.int64]:
+    # Python keeps it in the bytes object, and the join's dictionary has asked for it already.
+    return np.fromiter(map(hash, ids), np.int64, len(ids))
+
+
+def _second(ids: Sequence[bytes]) -> NDArray[np.int64]:
+    return np.fromiter(map(hash, [b"\x01" + i for i in ids]), np.int64, len(ids))
 
 
 class _Segment:
@@ -34,21 +40,18 @@ class _Segment:
         self.second = second[order]
         self.newest = newest
 
-    def contains(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def candidates(self, first: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which first hashes stand here. Shape: N."""
         at = np.searchsorted(self.first, first)
-        found = np.zeros(len(first), np.bool_)
-        pending = np.arange(len(first))
-        while len(pending):
-            place = at[pending]
-            inside = place < len(self.first)
-            pending, place = pending[inside], place[inside]
-            same = self.first[place] == first[pending]
-            pending, place = pending[same], place[same]
-            hit = self.second[place] == second[pending]
-            found[pending[hit]] = True
-            pending = pending[~hit]
-            at[pending] += 1
+        at[at == len(self.first)] = 0
+        found: NDArray[np.bool_] = self.first[at] == first
         return found
+
+    def contains(self, first: int, second: int) -> bool:
+        """Does this pair stand here?"""
+        begin = int(np.searchsorted(self.first, first))
+        end = int(np.searchsorted(self.first, first, side="right"))
+        return bool((self.second[begin:end] == second).any())
 
 
 class ClosedIndex:
@@ -67,18 +70,28 @@ class ClosedIndex:
 
     def add_digests(self, first: NDArray[np.int64], second: NDArray[np.int64], newest: int) -> None:
         """The same for ids already hashed by :func:`digests`."""
+        if not len(first):
+            return
         self._segments.append(_Segment(first, second, newest))
         if len(self._segments) > _MERGE_AT:
             self._merge_smallest_neighbours()
 
     def contains(self, ids: Sequence[bytes]) -> NDArray[np.bool_]:
         """Which of N ids have ended. Shape: N."""
+        found = np.zeros(len(ids), np.bool_)
         if not self._segments or not ids:
-            return np.zeros(len(ids), np.bool_)
-        first, second = digests(ids)
-        found = self._segments[0].contains(first, second)
+            return found
+        first = _first(ids)
+        # In order the search walks through memory instead of jumping about in it.
+        order = np.argsort(first)
+        ordered = first[order]
+        maybe = self._segments[0].candidates(ordered)
         for segment in self._segments[1:]:
-            found |= segment.contains(first, second)
+            maybe |= segment.candidates(ordered)
+        places = order[maybe].tolist()
+        seconds = _second([ids[place] for place in places]).tolist()
+        for place, second in zip(places, seconds, strict=True):
+            found[place] = any(segment.contains(first[place], second) for segment in self._segments)
         return found
 
     def expire(self, before: int) -> None:

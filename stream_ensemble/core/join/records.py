@@ -1,9 +1,10 @@
-"""What goes into and comes out of the join: columns, one row per record."""
+"""What goes into and comes out of the join: columns, one row per prediction or request."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,14 +55,14 @@ class Verdict(IntEnum):
 
 @dataclass(slots=True)
 class Predictions:
-    """N predictions of one member from one topic partition, in log order.
+    """N predictions, those of one member in log order.
 
-    Shapes: ids N; outputs N x V (V numbers per output, zeros where there is none); the others N.
-    ``at`` and ``appended`` are milliseconds since the epoch; ``rows`` is absent for single records.
+    Shapes: ids N; outputs N x V (V numbers per output, zeros where there is none); the others N. ``member``
+    is one number when all are of one member, which is faster for many. ``at`` and ``appended`` are
+    milliseconds since the epoch; ``rows`` is the row within a columnar record, absent where all are 0.
     """
 
-    topic: int
-    member: int
+    member: int | NDArray[np.int64]
     ids: list[bytes]
     outputs: NDArray[np.float64]
     answers: NDArray[np.uint8] | None
@@ -74,6 +75,16 @@ class Predictions:
     forwarded: frozenset[int] = frozenset()
     #: Trace context by row, passed on as it is.
     traces: dict[int, bytes] = field(default_factory=dict)
+
+    def members(self) -> list[int]:
+        """Whose predictions these are, each once."""
+        if isinstance(self.member, int):
+            return [self.member]
+        return sorted(set(self.member.tolist()))
+
+    def member_of(self, row: int) -> int:
+        """Whose prediction row ``row`` is."""
+        return self.member if isinstance(self.member, int) else int(self.member[row])
 
 
 @dataclass(slots=True)
@@ -93,6 +104,17 @@ class Requests:
     segments: dict[int, str] = field(default_factory=dict)
     forwarded: frozenset[int] = frozenset()
     traces: dict[int, bytes] = field(default_factory=dict)
+
+
+class Added(NamedTuple):
+    """What became of N rows (``verdicts``, shape N), and the requests that ended by them.
+
+    ``slots`` holds the slot of every row that was used, in order; one may stand twice.
+    """
+
+    verdicts: NDArray[np.uint8]
+    decided: Decided
+    slots: NDArray[np.int64]
 
 
 @dataclass(slots=True)

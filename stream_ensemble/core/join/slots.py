@@ -21,9 +21,9 @@ class Slots:
     """Arrays per partition; K members, V numbers per output.
 
     Attributes (shapes by capacity N):
-        state N; outputs N x K x V; offsets N x (K+1) (column K: the requests record); answered, awake,
-        expected N (bit masks of members); at, first_appended, due_appended N (ms); due_monotonic N (s); ids
-        N (bytes).
+        state N; outputs N x K x V; offsets N x (K+1) (column K: the requests record); rows N x K (the row
+        within a columnar record); answered, awake, abstained, expected N (bit masks of members); at,
+        first_appended, due_appended N (ms); due_monotonic, first_read N (s); ids N (bytes).
     """
 
     def __init__(self, members: int, values: int) -> None:
@@ -34,6 +34,8 @@ class Slots:
         self.slot_of: defaultdict[bytes, int] = defaultdict(count().__next__)
         self.segment_of: dict[int, str] = {}
         self.trace_of: dict[int, bytes] = {}
+        #: Whether any prediction came in a columnar record, so that ``rows`` is worth reading.
+        self.columnar = False
         self._allocate(_FIRST_CAPACITY)
 
     def _allocate(self, capacity: int) -> None:
@@ -41,6 +43,7 @@ class Slots:
         self.state = np.zeros(capacity, np.uint8)
         self.outputs = np.zeros((capacity, self.members, self.values))
         self.offsets = np.full((capacity, self.members + 1), -1, np.int64)
+        self.rows = np.zeros((capacity, self.members), np.int32)
         self.answered = np.zeros(capacity, np.uint64)
         self.awake = np.zeros(capacity, np.uint64)
         self.abstained = np.zeros(capacity, np.uint64)
@@ -52,8 +55,8 @@ class Slots:
         self.first_read = np.zeros(capacity)
         self.early = np.zeros(capacity, np.bool_)
         self.ids = np.empty(capacity, np.object_)
-        #: Scratch: the last place in a chunk at which a row was named.
-        self.seen_at = np.zeros(capacity, np.int64)
+        #: Scratch: the last place in a chunk at which a cell (row, member) was named.
+        self.seen_at = np.zeros((capacity, self.members), np.int32)
 
     @property
     def capacity(self) -> int:
@@ -94,7 +97,7 @@ class Slots:
         return np.arange(self.low, self.high)
 
     def forget(self, ids: list[bytes], slots: NDArray[np.int64]) -> None:
-        """Void slots that were just given out: their ids open nothing here."""
+        """Take back slots that were just given out: their ids open nothing here."""
         for request_id in ids:
             self.slot_of.pop(request_id, None)
         self.state[self.row(slots)] = RELEASED
@@ -126,6 +129,7 @@ _ARRAYS = (
     "state",
     "outputs",
     "offsets",
+    "rows",
     "answered",
     "awake",
     "abstained",

@@ -17,6 +17,7 @@ from stream_ensemble.core.join.ledger import Ledger
 from stream_ensemble.core.join.progress import Progress
 from stream_ensemble.core.join.records import (
     NO_TIME,
+    Added,
     Answer,
     Cause,
     Decided,
@@ -30,10 +31,18 @@ from stream_ensemble.core.join.records import (
 from stream_ensemble.core.join.slots import DECIDED, OPEN, RELEASED, Slots
 from stream_ensemble.core.partitioning import partitions_of
 
+_ONE = np.uint64(1)
+#: A bit of one member, or of one member per row.
+Bits = np.uint64 | NDArray[np.uint64]
+
 
 @dataclass(frozen=True, slots=True)
 class JoinRules:
-    """What decides when a request ends. Durations in ms; ``topic_of[k]`` is member k's input topic."""
+    """What decides when a request ends.
+
+    Durations in ms; ``topic_of[k]`` is member k's input topic; ``required`` is a bit mask of the members
+    without whose output there is no answer.
+    """
 
     members: int
     values: int
@@ -46,6 +55,7 @@ class JoinRules:
     has_prior: bool
     silence_after_ms: int
     lateness_horizon_ms: int
+    required: int = 0
 
 
 class PartitionJoin:
@@ -55,12 +65,15 @@ class PartitionJoin:
         self.rules = rules
         self.slots = Slots(rules.members, rules.values)
         self.closed = ClosedIndex()
+        #: The same for requests that were decided early: what comes for them is unneeded, not late.
+        self.closed_early = ClosedIndex()
         self.ledger = Ledger()
         self.progress = Progress(rules.topics, list(rules.topic_of), rules.silence_after_ms / 1000)
         self.open_requests = 0
         self._everyone = np.uint64((1 << rules.members) - 1)
-        #: Offsets in the tail of the fused topic: predictions used before a restart, by topic.
-        self.used_before: dict[int, set[int]] = {}
+        self._required = np.uint64(rules.required)
+        #: (offset, row) in the tail of the fused topic: predictions used before a restart, by topic.
+        self.used_before: dict[int, set[tuple[int, int]]] = {}
         #: Lower bounds of the dues of all open requests: nothing can time out before.
         self._next_appended = np.iinfo(np.int64).max
         self._next_monotonic = float("inf")
@@ -69,39 +82,48 @@ class PartitionJoin:
 
     # --- records in -------------------------------------------------------------------------------
 
-    def add_predictions(self, chunk: Predictions, now: float) -> tuple[NDArray[np.uint8], Decided]:
-        """Take N predictions of one member.
-
-        Returns the verdict per row (shape N) and the requests that ended.
-        """
+    def add_predictions(self, chunk: Predictions, now: float) -> Added:
+        """Take N predictions, of one member or of several."""
         n = len(chunk.ids)
         ledger, slots = self.ledger, self.slots
         ledger.predictions += n
-        self.progress.heard(chunk.member)
+        for member in chunk.members():
+            self.progress.heard(member)
         at = np.where(chunk.at == NO_TIME, chunk.appended, np.minimum(chunk.at, chunk.appended))
         verdicts = np.zeros(n, np.uint8)
         numbers = self._open(chunk, at, verdicts, now)
         rows = slots.row(numbers)
-        usable = verdicts == Verdict.USED
-        bit = np.uint64(1 << chunk.member)
-        usable = self._refuse_repeats(rows, usable, bit, chunk, verdicts)
-        whole = bool(usable.all())
-        use = rows if whole else rows[usable]
-        if len(use):
-            self._store(chunk, use, None if whole else usable, bit)
-        self._count(verdicts)
-        ledger.held += len(use)
-        if chunk.segments:
-            for place, segment in chunk.segments.items():
-                if usable[place]:
-                    slots.segment_of.setdefault(int(numbers[place]), segment)
-        for place, trace in chunk.traces.items():
-            if usable[place]:
-                slots.trace_of.setdefault(int(numbers[place]), trace)
-        answered_all = (slots.answered[use] & slots.expected[use]) == slots.expected[use]
-        if not len(use) or not answered_all.any():
-            return verdicts, nothing_decided()
-        return verdicts, self._complete((numbers if whole else numbers[usable])[answered_all])
+        bits = _bits(chunk.member)
+        usable = self._refuse_repeats(rows, bits, chunk, verdicts)
+        if usable is not None:
+            rows, numbers = rows[usable], numbers[usable]
+            self._count(verdicts)
+        self._keep_sparse(chunk, usable, numbers)
+        if not len(rows):
+            return Added(verdicts, nothing_decided(), numbers)
+        self._store(chunk, rows, bits, usable)
+        ledger.held += len(rows)
+        expected = slots.expected[rows]
+        ready = (slots.answered[rows] & expected) == expected
+        if not ready.any():
+            return Added(verdicts, nothing_decided(), numbers)
+        ended = numbers[ready]
+        return Added(
+            verdicts, self._complete(ended if isinstance(chunk.member, int) else np.unique(ended)), numbers
+        )
+
+    def _keep_sparse(
+        self, chunk: Predictions, usable: NDArray[np.intp] | None, numbers: NDArray[np.int64]
+    ) -> None:
+        """Segment and trace of the used rows, where there are any; the first one of a request counts."""
+        if not chunk.segments and not chunk.traces:
+            return
+        used = range(len(chunk.ids)) if usable is None else usable.tolist()
+        for place, slot in zip(used, numbers.tolist(), strict=True):
+            if place in chunk.segments:
+                self.slots.segment_of.setdefault(slot, chunk.segments[place])
+            if place in chunk.traces:
+                self.slots.trace_of.setdefault(slot, chunk.traces[place])
 
     def add_requests(self, chunk: Requests, now: float) -> tuple[NDArray[np.uint8], Decided]:
         """Take N requests records.
@@ -114,7 +136,7 @@ class PartitionJoin:
         numbers = self._open(chunk, at, verdicts, now)
         rows = slots.row(numbers)
         ended = (verdicts == Verdict.USED) & (slots.state[rows] != OPEN)
-        verdicts[ended] = Verdict.LATE
+        verdicts[ended | (verdicts == Verdict.UNNEEDED)] = Verdict.LATE
         column = self.rules.members
         use = np.flatnonzero(verdicts == Verdict.USED)
         self.ledger.late_requests += int((verdicts == Verdict.LATE).sum())
@@ -155,78 +177,57 @@ class PartitionJoin:
         slots = self.slots
         high = slots.high
         numbers = slots.slots_for(chunk.ids)
-        fresh = np.flatnonzero(numbers >= high)
         late = chunk.appended - at > self.rules.lateness_horizon_ms
-        if late.any():
+        some_late = bool(late.any())
+        if some_late:
             verdicts[late] = Verdict.LATE
+        fresh = np.flatnonzero(numbers >= high)
         if not len(fresh):
             return numbers
         top = int(numbers[fresh].max()) + 1
         slots.cover(top)
-        first = fresh
-        some_late = bool(late[fresh].any())
-        if some_late:
-            fresh = self._void_late(chunk, numbers, fresh, late)
-        if some_late or len(fresh) != top - high:
-            first = fresh[np.unique(numbers[fresh], return_index=True)[1]]
-        if not len(first):
-            return numbers
-        ids = [chunk.ids[i] for i in first.tolist()] if len(first) < len(numbers) else chunk.ids
-        refused = self._may_not_open(ids, first, verdicts)
-        rows = slots.row(numbers[first])
+        may = fresh[~late[fresh]] if some_late else fresh
+        # The first row of every new slot, in the order of the slots.
+        once = not some_late and len(fresh) == top - high
+        first = may if once else may[np.unique(numbers[may], return_index=True)[1]]
+        ids = chunk.ids if len(first) == len(numbers) else [chunk.ids[place] for place in first.tolist()]
+        refused = self._may_not_open(ids)
         if refused.any():
-            self._refuse(chunk, numbers, first, refused, verdicts)
-            keep = refused == Verdict.USED
-            first, rows = first[keep], rows[keep]
-            ids = [i for i, kept in zip(ids, keep.tolist(), strict=True) if kept]
+            fates = np.zeros(top - high, np.uint8)
+            fates[numbers[first] - high] = refused
+            own = verdicts[fresh]
+            verdicts[fresh] = np.where(own == Verdict.USED, fates[numbers[fresh] - high], own)
+            kept = refused == Verdict.USED
+            first, ids = first[kept], [i for i, keep in zip(ids, kept.tolist(), strict=True) if keep]
+        if len(first) < top - high:
+            self._void(chunk, numbers, fresh, first)
         if len(first):
-            self._start(ids, rows, at[first], chunk.appended[first], now)
+            self._start(ids, slots.row(numbers[first]), at[first], chunk.appended[first], now)
         return numbers
 
-    def _void_late(
+    def _void(
         self,
         chunk: Predictions | Requests,
         numbers: NDArray[np.int64],
         fresh: NDArray[np.intp],
-        late: NDArray[np.bool_],
-    ) -> NDArray[np.intp]:
-        """Of the rows with an id not seen before, those that may open it; ids only seen late are voided."""
-        may = fresh[~late[fresh]]
-        for place in fresh[late[fresh] & ~np.isin(numbers[fresh], numbers[may])].tolist():
-            self._void(chunk.ids[place], numbers[place : place + 1])
-        return may
-
-    def _void(self, request_id: bytes, number: NDArray[np.int64]) -> None:
+        opened: NDArray[np.intp],
+    ) -> None:
+        """Take back the slots that were just given to ids that may not open."""
+        void = fresh[~np.isin(numbers[fresh], numbers[opened])]
         slots = self.slots
-        slots.forget([request_id], number)
-        row = int(number[0]) & slots.mask
-        slots.ids[row] = None
-        slots.answered[row] = slots.awake[row] = 0
-        slots.offsets[row] = -1
+        slots.forget([chunk.ids[place] for place in void.tolist()], numbers[void])
+        rows = slots.row(numbers[void])
+        slots.ids[rows] = None
+        slots.answered[rows] = slots.awake[rows] = 0
+        slots.offsets[rows] = -1
 
-    def _may_not_open(
-        self, ids: list[bytes], first: NDArray[np.int64], verdicts: NDArray[np.uint8]
-    ) -> NDArray[np.uint8]:
-        refused = verdicts[first].copy()
+    def _may_not_open(self, ids: list[bytes]) -> NDArray[np.uint8]:
+        refused = np.zeros(len(ids), np.uint8)
         refused[self.closed.contains(ids)] = Verdict.LATE
+        if len(self.closed_early):
+            refused[self.closed_early.contains(ids)] = Verdict.UNNEEDED
         refused[partitions_of(ids, self.rules.partitions) != self.rules.partition] = Verdict.FORWARD
         return refused
-
-    def _refuse(
-        self,
-        chunk: Predictions | Requests,
-        numbers: NDArray[np.int64],
-        first: NDArray[np.int64],
-        refused: NDArray[np.uint8],
-        verdicts: NDArray[np.uint8],
-    ) -> None:
-        """Void the slots of ids that may not open and give all their rows the verdict."""
-        for place, verdict in zip(
-            first[refused != Verdict.USED].tolist(), refused[refused != 0].tolist(), strict=True
-        ):
-            same = numbers == numbers[place]
-            verdicts[same] = np.where(verdicts[same] == Verdict.USED, verdict, verdicts[same])
-            self._void(chunk.ids[place], numbers[place : place + 1])
 
     def _start(
         self,
@@ -241,6 +242,8 @@ class PartitionJoin:
         slots.ids[rows] = np.array(ids, np.object_)
         slots.outputs[rows] = 0.0
         slots.offsets[rows] = -1
+        if slots.columnar:
+            slots.rows[rows] = 0
         slots.answered[rows] = 0
         slots.awake[rows] = 0
         slots.abstained[rows] = 0
@@ -260,65 +263,79 @@ class PartitionJoin:
     def _refuse_repeats(
         self,
         rows: NDArray[np.int64],
-        usable: NDArray[np.bool_],
-        bit: np.uint64,
+        bits: Bits,
         chunk: Predictions,
         verdicts: NDArray[np.uint8],
-    ) -> NDArray[np.bool_]:
-        """Duplicates and predictions of ended requests get their verdict; returns what is left to use.
-
-        Shape: N.
+    ) -> NDArray[np.intp] | None:
+        """Duplicates and predictions of ended requests get their verdict; returns the places left to use,
+        None for all.
         """
-        slots = self.slots
-        n = len(rows)
-        order = np.arange(n)
-        candidates = np.flatnonzero(usable)[::-1]
-        slots.seen_at[rows[candidates]] = candidates
-        plain = (
-            (slots.state[rows] == OPEN) & (slots.answered[rows] & bit == 0) & (slots.seen_at[rows] == order)
-        )
-        if plain.all() and usable.all():
-            return usable
-        odd = usable & ~plain
-        again = odd & (
-            (slots.answered[rows] & bit != 0) | ((slots.state[rows] == OPEN) & (slots.seen_at[rows] != order))
-        )
+        slots, member = self.slots, chunk.member
+        order = np.arange(len(rows), dtype=np.int32)
+        refused = bool(verdicts.any())
+        if refused or not isinstance(member, int):
+            candidates = np.flatnonzero(verdicts == Verdict.USED)[::-1]
+            of = member if isinstance(member, int) else member[candidates]
+            slots.seen_at[rows[candidates], of] = candidates
+        else:
+            # Backwards, so that the first of several stays.
+            slots.seen_at[rows[::-1], member] = order[::-1]
+        first = slots.seen_at[rows, member] == order
+        is_open = slots.state[rows] == OPEN
+        answered = slots.answered[rows] & bits != 0
+        plain = is_open & first & ~answered
+        if not refused and plain.all():
+            return None
+        odd = (verdicts == Verdict.USED) & ~plain
+        again = odd & (answered | (is_open & ~first))
         verdicts[again] = Verdict.DUPLICATE
         ended = odd & ~again
         verdicts[ended] = np.where(slots.early[rows[ended]], Verdict.UNNEEDED, Verdict.LATE)
         self._note_conflicts(np.flatnonzero(again), rows, chunk)
-        used = self.used_before.get(chunk.topic)
-        if used:
-            replayed = np.fromiter((o in used for o in chunk.offsets.tolist()), np.bool_, n)
-            verdicts[replayed & (verdicts == Verdict.LATE)] = Verdict.REPLAYED
-        left: NDArray[np.bool_] = usable & plain
-        return left
+        self._note_replays(chunk, verdicts)
+        return np.flatnonzero(verdicts == Verdict.USED)
 
-    def _note_conflicts(self, again: NDArray[np.int64], rows: NDArray[np.int64], chunk: Predictions) -> None:
+    def _note_conflicts(self, again: NDArray[np.intp], rows: NDArray[np.int64], chunk: Predictions) -> None:
         if len(again):
-            first = self.slots.outputs[rows[again], chunk.member]
+            member = chunk.member if isinstance(chunk.member, int) else chunk.member[again]
+            first = self.slots.outputs[rows[again], member]
             self.ledger.conflicting += int((first != chunk.outputs[again]).any(axis=1).sum())
 
+    def _note_replays(self, chunk: Predictions, verdicts: NDArray[np.uint8]) -> None:
+        """Late ones that were used before a restart are read again, not late."""
+        if not self.used_before:
+            return
+        for place in np.flatnonzero(verdicts == Verdict.LATE).tolist():
+            used = self.used_before.get(self.rules.topic_of[chunk.member_of(place)], ())
+            row = 0 if chunk.rows is None else int(chunk.rows[place])
+            if (int(chunk.offsets[place]), row) in used:
+                verdicts[place] = Verdict.REPLAYED
+
     def _store(
-        self, chunk: Predictions, use: NDArray[np.int64], usable: NDArray[np.bool_] | None, bit: np.uint64
+        self, chunk: Predictions, rows: NDArray[np.int64], bits: Bits, usable: NDArray[np.intp] | None
     ) -> None:
         slots, member = self.slots, chunk.member
-        outputs, offsets, answers = chunk.outputs, chunk.offsets, chunk.answers
+        outputs, offsets, answers, within = chunk.outputs, chunk.offsets, chunk.answers, chunk.rows
         if usable is not None:
             outputs, offsets = outputs[usable], offsets[usable]
             answers = None if answers is None else answers[usable]
-        slots.outputs[use, member] = outputs
-        slots.offsets[use, member] = offsets
-        slots.answered[use] |= bit
+            within = None if within is None else within[usable]
+            if not isinstance(member, int):
+                member, bits = member[usable], bits[usable]  # type: ignore[index]
+        slots.outputs[rows, member] = outputs
+        slots.offsets[rows, member] = offsets
+        if within is not None:
+            slots.columnar = True
+            slots.rows[rows, member] = within
+        _mark(slots.answered, rows, bits)
         if answers is None:
-            slots.awake[use] |= bit
-        else:
-            slots.awake[use[answers == Answer.OUTPUT]] |= bit
-            slots.abstained[use[answers == Answer.ABSTAIN]] |= bit
+            _mark(slots.awake, rows, bits)
+            return
+        for answer, marks in ((Answer.OUTPUT, slots.awake), (Answer.ABSTAIN, slots.abstained)):
+            places = np.flatnonzero(answers == answer)
+            _mark(marks, rows[places], bits if isinstance(member, int) else bits[places])  # type: ignore[index]
 
     def _count(self, verdicts: NDArray[np.uint8]) -> None:
-        if not verdicts.any():
-            return
         ledger = self.ledger
         ledger.late += int((verdicts == Verdict.LATE).sum())
         ledger.unneeded += int((verdicts == Verdict.UNNEEDED).sum())
@@ -353,7 +370,7 @@ class PartitionJoin:
                 unreadable |= bit
         self._look_again(rows, progress)
         timed_out = (waiting & ~given) == 0
-        enough = np.bitwise_count(slots.awake[rows]) >= self.rules.quorum
+        enough = self._enough(rows)
         quiet = ~timed_out & enough & ((waiting & ~given & ~silent) == 0)
         parts = []
         if timed_out.any():
@@ -414,10 +431,33 @@ class PartitionJoin:
 
     # --- ends -------------------------------------------------------------------------------------
 
+    def _enough(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Do the outputs there are make an answer? Shape: R."""
+        awake = self.slots.awake[rows]
+        enough: NDArray[np.bool_] = np.bitwise_count(awake) >= self.rules.quorum
+        if self.rules.required:
+            wanted = self._required & self.slots.expected[rows]
+            enough &= (awake & wanted) == wanted
+        return enough
+
+    def answerable(self, touched: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Of these slots, each once, the open ones whose outputs make an answer already."""
+        numbers = np.unique(touched)
+        rows = self.slots.row(numbers)
+        enough = (self.slots.state[rows] == OPEN) & self._enough(rows)
+        found: NDArray[np.int64] = numbers[enough]
+        return found
+
+    def end_early(self, certain: NDArray[np.int64]) -> Decided:
+        """End these open requests now: the members still awaited cannot change the answer."""
+        if not len(certain):
+            return nothing_decided()
+        return self._incomplete(certain, np.full(len(certain), Cause.EARLY, np.uint8))
+
     def _complete(self, ended: NDArray[np.int64]) -> Decided:
         """Every expected member answered: complete, or below the quorum of outputs a fallback."""
         rows = self.slots.row(ended)
-        enough = np.bitwise_count(self.slots.awake[rows]) >= self.rules.quorum
+        enough = self._enough(rows)
         below = Status.FALLBACK if self.rules.has_prior else Status.EXPIRED
         status = np.where(enough, Status.COMPLETE, below).astype(np.uint8)
         cause = np.where(enough, Cause.NONE, Cause.QUORUM).astype(np.uint8)
@@ -425,7 +465,7 @@ class PartitionJoin:
 
     def _incomplete(self, ended: NDArray[np.int64], cause: NDArray[np.uint8]) -> Decided:
         rows = self.slots.row(ended)
-        enough = np.bitwise_count(self.slots.awake[rows]) >= self.rules.quorum
+        enough = self._enough(rows)
         below = Status.FALLBACK if self.rules.has_prior else Status.EXPIRED
         status = np.where(enough, Status.PARTIAL, below).astype(np.uint8)
         return self._end(ended, rows, status, cause)
@@ -465,10 +505,13 @@ class PartitionJoin:
         upto = slots.released_prefix()
         if upto > slots.low:
             rows = slots.row(np.arange(slots.low, upto))
-            newest = int(slots.first_appended[rows].max())
-            self.closed.add(slots.cut(upto), max(newest, self.progress.oldest_log_time()))
+            newest = max(int(slots.first_appended[rows].max()), self.progress.oldest_log_time())
+            early = rows[slots.early[rows]]
+            self.closed_early.add([i for i in slots.ids[early].tolist() if i is not None], newest)
+            self.closed.add(slots.cut(upto), newest)
             horizon = self.progress.oldest_log_time() - 2 * self.rules.lateness_horizon_ms
             self.closed.expire(horizon)
+            self.closed_early.expire(horizon)
         # Wait until as much again has come, so that a stuck front is not scanned for each release.
         self._cut_at = (slots.high - slots.low) + slots.capacity // 4
 
@@ -489,3 +532,17 @@ class PartitionJoin:
         offsets = slots.offsets[np.ix_(rows, columns)]
         offsets = offsets[offsets >= 0]
         return int(offsets.min()) if len(offsets) else None
+
+
+def _bits(member: int | NDArray[np.int64]) -> Bits:
+    if isinstance(member, int):
+        return np.uint64(1 << member)
+    return _ONE << member.astype(np.uint64)
+
+
+def _mark(masks: NDArray[np.uint64], rows: NDArray[np.int64], bits: Bits) -> None:
+    """Set bits; with one bit per row a row may stand several times."""
+    if isinstance(bits, np.ndarray):
+        np.bitwise_or.at(masks, rows, bits)
+    else:
+        masks[rows] |= bits

@@ -59,7 +59,7 @@ def ended(*awake: tuple[str, ...]) -> tuple[PartitionJoin, Decided, np.ndarray]:
         places = [r for r, members in enumerate(awake) if member in members]
         ids = [b"r%d" % r for r in places]
         times = np.full(len(ids), 100)
-        rows = Predictions(k, k, ids, outputs[places, k], None, times, times, np.array(places, np.int64))
+        rows = Predictions(k, ids, outputs[places, k], None, times, times, np.array(places, np.int64))
         join.add_predictions(rows, 0.0)
     slots = np.array([join.slots.slot_of[b"r%d" % r] for r in range(len(awake))])
     nothing = np.zeros(len(awake), np.uint8)

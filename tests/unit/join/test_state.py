@@ -36,9 +36,9 @@ def predict(
     n = len(ids)
     times = np.full(n, appended)
     rows = Predictions(
-        member, member, list(ids), np.full((n, 2), 0.5), None, times, times, np.arange(offset, offset + n)
+        member, list(ids), np.full((n, 2), 0.5), None, times, times, np.arange(offset, offset + n)
     )
-    verdicts, decided = state.add_predictions(rows, now)
+    verdicts, decided, _ = state.add_predictions(rows, now)
     state.progress.read(member, appended, offset + n)
     return [Verdict(v) for v in verdicts.tolist()], decided
 
@@ -86,7 +86,7 @@ def test_a_late_prediction_of_a_request_ended_long_ago_does_not_open_it_again() 
 def test_a_prediction_used_before_a_restart_is_a_replay() -> None:
     state = join()
     state.closed.add([b"r"], 100)
-    state.used_before[0] = {4}
+    state.used_before[0] = {(4, 0)}
     assert predict(state, 0, b"r", b"r", offset=4)[0] == [Verdict.REPLAYED, Verdict.LATE]
     assert (state.ledger.replayed, state.ledger.late, state.ledger.predictions) == (1, 1, 1)
 
@@ -171,3 +171,64 @@ def test_ids_of_another_partition_are_forwarded_and_open_nothing() -> None:
     assert set(verdicts) == {Verdict.USED, Verdict.FORWARD}
     assert state.open_requests == verdicts.count(Verdict.USED)
     assert state.ledger.prediction_difference() == 0
+
+
+def test_without_a_required_member_there_is_no_answer() -> None:
+    state = join(required=0b10)
+    predict(state, 0, b"r", now=0.0)
+    decided = at_end(state, 1.0)
+    assert (decided.status.tolist(), decided.cause.tolist()) == ([Status.EXPIRED], [Cause.DEADLINE])
+    predict(state, 1, b"s", now=2.0)
+    assert at_end(state, 3.0).status.tolist() == [Status.PARTIAL]
+
+
+def test_a_required_member_that_a_request_does_not_expect_is_not_asked_for() -> None:
+    state = join(required=0b10)
+    ask(state, b"r", members=0b01)
+    _, decided = predict(state, 0, b"r")
+    assert decided.status.tolist() == [Status.COMPLETE]
+
+
+def test_a_silent_required_member_is_waited_for() -> None:
+    state = join(required=0b10)
+    state.progress.silent[1] = True
+    predict(state, 0, b"r", now=0.0)
+    assert not len(state.advance()), "below what makes an answer the whole deadline is waited"
+    assert at_end(state, 1.0).status.tolist() == [Status.EXPIRED]
+
+
+def test_what_comes_for_a_request_decided_early_is_unneeded_even_long_after() -> None:
+    state = join()
+    predict(state, 0, b"r")
+    decided = state.end_early(state.answerable(np.array([0, 0])))
+    assert (decided.status.tolist(), decided.cause.tolist()) == ([Status.PARTIAL], [Cause.EARLY])
+    assert predict(state, 1, b"r")[0] == [Verdict.UNNEEDED]
+    state.release(decided.slots)
+    state._cut()
+    assert predict(state, 1, b"r", offset=1)[0] == [Verdict.UNNEEDED]
+    assert state.ledger.unneeded == 2
+    assert ask(state, b"r").slots.tolist() == []
+    assert state.ledger.late_requests == 1
+    assert state.ledger.prediction_difference() == 0
+
+
+def test_what_has_ended_or_lacks_its_quorum_is_not_answerable() -> None:
+    state = join(quorum=2, members=3, topic_of=(0, 1, 2), topics=4)
+    predict(state, 0, b"r", b"s", b"t")
+    assert not len(state.answerable(np.arange(3)))
+    predict(state, 1, b"r", b"s")
+    predict(state, 2, b"s")
+    assert state.answerable(np.arange(3)).tolist() == [0]
+
+
+def test_a_flood_of_ended_requests_opens_nothing() -> None:
+    state = join()
+    ids = [b"%d" % number for number in range(5000)]
+    _, decided = predict(state, 0, *ids)
+    _, decided = predict(state, 1, *ids)
+    state.release(decided.slots)
+    state._cut()
+    twice = [i for i in ids for _ in range(2)]
+    verdicts, _ = predict(state, 0, *twice, b"new", offset=5000)
+    assert verdicts == [Verdict.LATE] * 10_000 + [Verdict.USED]
+    assert (state.open_requests, state.ledger.prediction_difference()) == (1, 0)
