@@ -357,8 +357,15 @@ class Ensemble(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
         float, Meta(gt=0, le=86_400, description="A partition unreadable by error for this long is given up.")
     ] = 60.0
     max_open_requests: Annotated[
-        Count, Meta(description="Open requests in one process at which reading is held back.")
+        Count, Meta(description="Open requests of one partition at which reading is held back.")
     ] = 200_000
+    fused_records: Annotated[
+        Literal["single", "columnar"],
+        Meta(
+            description='How answers are written: "single", a JSON record each, or "columnar", many requests '
+            "in one binary record, for heavy readers. FusedConsumer reads both."
+        ),
+    ] = "single"
     topics: Topics = field(default_factory=Topics)
     learning: Learning = field(default_factory=Learning)
 

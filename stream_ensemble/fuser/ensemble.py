@@ -17,8 +17,11 @@ from stream_ensemble.core.learning.algorithm import Algorithm
 from stream_ensemble.core.learning.choose import make
 from stream_ensemble.fuser.fusion import Fusion, Weights
 from stream_ensemble.fuser.partition import FuserPartition, Outlets
-from stream_ensemble.kafka.decode import PredictionReader, RequestReader
+from stream_ensemble.kafka.decode_predictions import PredictionReader
+from stream_ensemble.kafka.decode_requests import RequestReader
 from stream_ensemble.kafka.encode import FusedFormat
+from stream_ensemble.kafka.encode_columns import columnar
+from stream_ensemble.kafka.encode_fast import single
 from stream_ensemble.kafka.fenced_producer import FencedProducer
 
 
@@ -90,7 +93,14 @@ class FusedEnsemble:
             config=decision_digest(config),
         )
         highest = 1.0 + config.task.sum_tolerance
-        fusion = Fusion(self.algorithm, self.weights, self.prior, time.monotonic, highest=highest)
+        fusion = Fusion(
+            self.algorithm,
+            self.weights,
+            self.prior,
+            time.monotonic,
+            write=columnar if config.fused_records == "columnar" else single,
+            highest=highest,
+        )
         return FuserPartition(
             rules, outlets, self.readers, fusion, form, producer, on_failure, early=config.early_decision
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,9 @@ from stream_ensemble.core.fusion.linear_pool import linear_pool
 from stream_ensemble.core.join.records import Decided, Status
 from stream_ensemble.core.join.slots import Slots
 from stream_ensemble.core.learning.algorithm import Algorithm
-from stream_ensemble.kafka.encode import FusedFormat, FusedRows
-from stream_ensemble.kafka.encode_fast import fast
-from stream_ensemble.messages import Credit
+from stream_ensemble.kafka.encode import Encoded, FusedFormat, FusedRows, together
+from stream_ensemble.kafka.encode_fast import single
+from stream_ensemble.messages import Credit, CreditBlock
 from stream_ensemble.stores.credit_snapshot import CreditSnapshot
 
 #: A credit block stands again in the fused log at least this often (s): a keyframe.
@@ -37,6 +37,7 @@ class Fusion:
 
     Args:
         clock: monotonic seconds, for keyframes only: they shape no decision.
+        write: how fused rows become records.
         highest: the largest number a member's output may contain, for early decisions.
     """
 
@@ -47,33 +48,25 @@ class Fusion:
         prior: NDArray[np.float64] | None,
         clock: Callable[[], float],
         *,
+        write: Callable[[FusedRows, FusedFormat], Encoded] = single,
         highest: float = 1.0,
     ) -> None:
         self._algorithm = algorithm
         self._weights = weights
         self._prior = prior
         self._clock = clock
+        self._write = write
         self._highest = highest
         self._written: dict[str, float] = {}
         self._pooled: dict[tuple[str, int], NDArray[np.float64]] = {}
 
-    def encode(
-        self, slots: Slots, decided: Decided, form: FusedFormat
-    ) -> tuple[list[bytes], list[bytes], NDArray[np.intp]]:
-        """Keys and values of the fused records, and the order they are in: places in ``decided``.
-
-        R in, R out.
-        """
-        groups = self._by_segment(slots, decided.slots)
-        keys: list[bytes] = []
-        values: list[bytes] = []
-        for segment, places in groups:
-            rows = self._fuse(slots, decided, places, segment)
-            encoded = fast(rows, form)
-            self._keyframe(rows, form, encoded)
-            keys += rows.ids
-            values += encoded
-        return keys, values, np.concatenate([places for _, places in groups])
+    def encode(self, slots: Slots, decided: Decided, form: FusedFormat) -> Encoded:
+        """The fused records of R ended requests; their ``order`` holds places in ``decided``."""
+        parts = []
+        for segment, places in self._by_segment(slots, decided.slots):
+            written = self._write(self._fuse(slots, decided, places, segment), form)
+            parts.append(written._replace(order=places[written.order]))
+        return together(parts)
 
     def certain(self, slots: Slots, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which open requests have an answer that the members still awaited cannot change. Shape: R."""
@@ -100,7 +93,8 @@ class Fusion:
     def _fuse(
         self, slots: Slots, decided: Decided, places: NDArray[np.intp], segment: str | None
     ) -> FusedRows:
-        rows = slots.row(decided.slots[places])
+        numbers = decided.slots[places]
+        rows = slots.row(numbers)
         status = decided.status[places]
         snapshot = self._weights.current(segment)
         components = slots.outputs[rows]
@@ -127,6 +121,8 @@ class Fusion:
             version=snapshot.version,
             degraded=self._weights.degraded,
             credit=Credit(everywhere=snapshot.digest),
+            blocks=self._keyframe(snapshot, status),
+            traces=_traces(slots, numbers) if slots.trace_of else {},
         )
 
     def _weights_of(self, snapshot: CreditSnapshot, awake: NDArray[np.uint64]) -> NDArray[np.float64]:
@@ -165,32 +161,20 @@ class Fusion:
         is_awake = (awake[:, None] >> members & np.uint64(1)).astype(np.bool_)
         return self._algorithm.fuse(snapshot.values, components, is_awake)
 
-    def _keyframe(self, rows: FusedRows, form: FusedFormat, encoded: list[bytes]) -> None:
-        """Put the credit block into the first pooled record that uses it, and again once a minute."""
-        if rows.credit is None:
-            return
+    def _keyframe(self, snapshot: CreditSnapshot, status: NDArray[np.uint8]) -> dict[str, CreditBlock] | None:
+        """The credit block, for the first pooled record that uses it, and again once a minute."""
         now = self._clock()
-        digest = rows.credit.everywhere
+        digest = snapshot.digest
         if now - self._written.get(digest, float("-inf")) < KEYFRAME_S:
-            return
-        pooled = np.flatnonzero((rows.status == Status.COMPLETE) | (rows.status == Status.PARTIAL))
-        if not len(pooled):
-            return
-        first = int(pooled[0])
-        block = self._weights.current(rows.segment).block
-        whole = _one(rows, first)
-        whole.credit = Credit(everywhere=digest, blocks={digest: block})
-        encoded[first] = fast(whole, form)[0]
+            return None
+        if not ((status == Status.COMPLETE) | (status == Status.PARTIAL)).any():
+            return None
         if len(self._written) > 4096:
             self._written.clear()
         self._written[digest] = now
+        return {digest: snapshot.block}
 
 
-def _one(rows: FusedRows, r: int) -> FusedRows:
-    """Row r alone."""
-    columns: dict[str, Any] = {}
-    for name in FusedRows.__slots__:
-        value = getattr(rows, name)
-        each = isinstance(value, (np.ndarray, list)) and len(value) == len(rows)
-        columns[name] = value[r : r + 1] if each else value
-    return FusedRows(**columns)
+def _traces(slots: Slots, numbers: NDArray[np.int64]) -> dict[int, bytes]:
+    found = ((row, slots.trace_of.get(slot)) for row, slot in enumerate(numbers.tolist()))
+    return {row: trace for row, trace in found if trace is not None}

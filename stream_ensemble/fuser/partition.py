@@ -32,15 +32,16 @@ from stream_ensemble.core.partitioning import partition_of
 from stream_ensemble.errors import RecordError
 from stream_ensemble.fuser.fusion import Fusion
 from stream_ensemble.fuser.held import HeldOffsets
-from stream_ensemble.kafka.chunks import Chunk, Columns, EndEvidence
-from stream_ensemble.kafka.decode import PredictionReader, Read, ReadRequests, Refused, RequestReader
+from stream_ensemble.kafka.chunks import Chunk, Columns, EndEvidence, Headers, Row
+from stream_ensemble.kafka.decode import Read, Refused
+from stream_ensemble.kafka.decode_predictions import PredictionReader
+from stream_ensemble.kafka.decode_requests import ReadRequests, RequestReader
 from stream_ensemble.kafka.encode import FusedFormat
-from stream_ensemble.kafka.fenced_producer import FencedProducer, Headers
+from stream_ensemble.kafka.fenced_producer import FencedProducer
 from stream_ensemble.messages import (
     HEADER_DEAD_LETTER,
     HEADER_FORWARDED,
     HEADER_SOURCE,
-    HEADER_TRACE,
     DeadLetter,
     Forwarded,
 )
@@ -212,14 +213,12 @@ class FuserPartition:
     def _publish(self, decided: Decided) -> None:
         if not len(decided):
             return
-        keys, values, order = self._fusion.encode(self.join.slots, decided, self._form)
-        slots = decided.slots[order]
-        headers: list[Headers] | None = None
-        if self.join.slots.trace_of:
-            traces = map(self.join.slots.trace_of.get, slots.tolist())
-            headers = [[] if trace is None else [(HEADER_TRACE, trace)] for trace in traces]
-        for future, begin, end in self._producer.send(self.outlets.fused, keys, values, headers):
-            future.add_done_callback(partial(self._fused_delivered, slots[begin:end]))
+        encoded = self._fusion.encode(self.join.slots, decided, self._form)
+        slots = decided.slots[encoded.order]
+        bounds = [0, *encoded.ends.tolist()]
+        sent = self._producer.send(self.outlets.fused, encoded.keys, encoded.values, encoded.headers)
+        for future, begin, end in sent:
+            future.add_done_callback(partial(self._fused_delivered, slots[bounds[begin] : bounds[end]]))
 
     def _fused_delivered(self, slots: NDArray[np.int64], future: asyncio.Future[Any]) -> None:
         if not self._failed(future):
@@ -246,7 +245,7 @@ class FuserPartition:
                 topic,
                 read.records[place],
                 rows.ids[place],
-                self._origin(topic, rows, place),
+                self._origin(topic, rows, place, 0 if rows.rows is None else int(rows.rows[place])),
                 int(rows.at[place]),
                 place in rows.forwarded,
             )
@@ -270,7 +269,8 @@ class FuserPartition:
             error = RecordError(
                 "misrouted", "it was forwarded once and still is not in its canonical partition"
             )
-            self._dead_letter([Refused(moving.record, origin.offset, origin.appended, error, moving.topic)])
+            refused = Refused(moving.record, origin.offset, origin.appended, error, moving.topic, origin.row)
+            self._dead_letter([refused])
             return False
         name = self.outlets.inputs[moving.topic]
         target = TopicPartition(name, partition_of(moving.request_id, self._partitions))
@@ -280,14 +280,16 @@ class FuserPartition:
         return True
 
     def _send_on(self, target: TopicPartition, moving: _Moving, header: tuple[str, Forwarded]) -> None:
-        self._aside(target, moving.topic, moving.origin.offset, moving.record, moving.request_id, header)
+        # A row of a columnar record goes on in its form, which has no key.
+        key = None if isinstance(moving.record, Row) else moving.request_id
+        self._aside(target, moving.topic, moving.origin.offset, moving.record, key, header)
 
-    def _origin(self, topic: int, rows: Predictions | Requests, place: int) -> Forwarded:
+    def _origin(self, topic: int, rows: Predictions | Requests, place: int, row: int = 0) -> Forwarded:
         return Forwarded(
             topic=self.outlets.inputs[topic],
             partition=self._partition,
             offset=int(rows.offsets[place]),
-            row=0,
+            row=row,
             appended=int(rows.appended[place]),
         )
 
@@ -299,6 +301,7 @@ class FuserPartition:
                 topic=self.outlets.inputs[item.topic],
                 partition=self._partition,
                 offset=item.offset,
+                row=item.row,
                 appended=item.appended,
             )
             self._aside(

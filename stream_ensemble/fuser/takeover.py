@@ -6,32 +6,19 @@ written, so the tail read afterwards is all there is.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 from aiokafka.structs import TopicPartition
 from faust.types import TP
 
-from stream_ensemble.core.join.closed_index import digests
 from stream_ensemble.core.join.state import PartitionJoin
 from stream_ensemble.errors import FencedError
 from stream_ensemble.fuser.ensemble import FusedEnsemble
-from stream_ensemble.kafka.chunks import Columns
+from stream_ensemble.fuser.history import FusedHistory
 from stream_ensemble.kafka.fenced_producer import FencedProducer
 from stream_ensemble.kafka.tail import LogReader, oldest_time
 from stream_ensemble.kafka.transport import ChunkConsumer
-from stream_ensemble.messages import Source
-
-log = logging.getLogger(__name__)
-
-
-class _Sources(msgspec.Struct):
-    sources: dict[str, Source]
-
-
-_decode_sources = msgspec.json.Decoder(_Sources).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,32 +111,7 @@ async def _read_back(
     start = await reader.offset_at(fused, newest - 2 * ensemble.lateness_horizon_ms)
     if start is None:
         return 0
-    topics = {topic: t for t, topic in enumerate(ensemble.inputs)}
-    count = 0
+    history = FusedHistory(join, {topic: t for t, topic in enumerate(ensemble.inputs)}, positions)
     async for columns in reader.read(fused, max(start, span[0]), span[1]):
-        ids = [record.key for record in columns.records if record.key is not None]
-        join.closed.add_digests(*digests(ids), int(columns.appended.max()))
-        count += len(ids)
-        if replay_from is not None:
-            _note_sources(join, columns, replay_from, topics, positions)
-    return count
-
-
-def _note_sources(
-    join: PartitionJoin, columns: Columns, replay_from: int, topics: dict[str, int], positions: list[int]
-) -> None:
-    """Remember which predictions at or after our positions were used before: reading them again is a replay,
-    not lateness.
-    """
-    for record, appended in zip(columns.records, columns.appended.tolist(), strict=True):
-        if appended < replay_from:
-            continue
-        try:
-            sources = _decode_sources(record.value or b"").sources
-        except msgspec.DecodeError:
-            log.warning("fused record at offset %d cannot be read; its sources are unknown", record.offset)
-            continue
-        for topic, _, offset, row in sources.values():
-            t = topics.get(topic)
-            if t is not None and offset >= positions[t]:
-                join.used_before.setdefault(t, set()).add((offset, row))
+        history.note(columns, replay_from)
+    return history.requests

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 LOG_APPEND_TIME = 1
 
+Headers = list[tuple[str, bytes]]
+
 
 class Chunk:
     """Record batches of one topic partition, aborted transactions and control records left out.
@@ -80,3 +82,11 @@ class EndEvidence(NamedTuple):
 
     asked_at: float
     offset: int
+
+
+class Row(NamedTuple):
+    """One row of a columnar record as a record of its own: what is written where the row has to move."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Headers

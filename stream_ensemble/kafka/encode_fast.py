@@ -16,7 +16,19 @@ import orjson
 from numpy.typing import NDArray
 
 from stream_ensemble.core.join.records import Cause, Status
-from stream_ensemble.kafka.encode import CAUSE, STATUS, FusedFormat, FusedRows, asleep_in, members_in
+from stream_ensemble.kafka.chunks import Headers
+from stream_ensemble.kafka.encode import (
+    CAUSE,
+    STATUS,
+    Encoded,
+    FusedFormat,
+    FusedRows,
+    alike,
+    asleep_in,
+    credit_of,
+    members_in,
+)
+from stream_ensemble.messages import HEADER_TRACE, Credit
 
 #: Bytes that JSON escapes inside a string.
 _ESCAPED = bytes(range(0x20)) + b'"\\\x7f'
@@ -24,23 +36,35 @@ _ESCAPED = bytes(range(0x20)) + b'"\\\x7f'
 _MOST_TEMPLATES = 4096
 
 
+def single(rows: FusedRows, form: FusedFormat) -> Encoded:
+    """The R rows as records of their own, keyed by request id."""
+    headers: list[Headers] | None = None
+    if rows.traces:
+        traces = map(rows.traces.get, range(len(rows)))
+        headers = [[] if trace is None else [(HEADER_TRACE, trace)] for trace in traces]
+    order = np.arange(len(rows))
+    return Encoded(rows.ids, fast(rows, form), headers, order, order + 1)
+
+
 def fast(rows: FusedRows, form: FusedFormat) -> list[bytes]:
     """The R values."""
-    n = len(rows)
-    kind = rows.status.astype(np.uint64) << np.uint64(8) | rows.cause
-    alike = (kind, rows.awake, rows.answered, rows.abstained, rows.expected)
-    if n == 1 or all((column == column[0]).all() for column in alike):
-        return _group(rows, form, None)
-    kinds, kind_of = np.unique(np.stack(alike), axis=1, return_inverse=True)
-    values: list[bytes] = [b""] * n
-    for number in range(kinds.shape[1]):
-        places = np.flatnonzero(kind_of.ravel() == number)
-        for place, value in zip(places.tolist(), _group(rows, form, places), strict=True):
-            values[place] = value
+    groups = alike(rows)
+    if len(groups) == 1:
+        values = _group(rows, form, None, rows.credit)
+    else:
+        values = [b""] * len(rows)
+        for places in groups:
+            for place, value in zip(places.tolist(), _group(rows, form, places, rows.credit), strict=True):
+                values[place] = value
+    keyframe = rows.keyframe_row()
+    if keyframe is not None:
+        [values[keyframe]] = _group(rows, form, np.array([keyframe]), credit_of(rows, keyframe))
     return values
 
 
-def _group(rows: FusedRows, form: FusedFormat, places: NDArray[np.intp] | None) -> list[bytes]:
+def _group(
+    rows: FusedRows, form: FusedFormat, places: NDArray[np.intp] | None, credit: Credit | None
+) -> list[bytes]:
     """Values of the records at ``places`` (None: all), which are alike but for their numbers."""
 
     first = 0 if places is None else int(places[0])
@@ -67,7 +91,7 @@ def _group(rows: FusedRows, form: FusedFormat, places: NDArray[np.intp] | None) 
             columns.append(within[:, k].tolist())
     if weights is not None and not constant:
         columns += [orjson.dumps(weights[:, i].tolist())[1:-1].split(b",") for i in range(len(awake))]
-    template = _template(rows, form, first, awake, weights if constant else None)
+    template = _template(rows, form, first, awake, weights if constant else None, credit)
     return [template % values for values in zip(*columns, strict=True)]
 
 
@@ -107,12 +131,16 @@ def _texts(
 
 
 def _template(
-    rows: FusedRows, form: FusedFormat, r: int, awake: list[int], weights: NDArray[np.float64] | None
+    rows: FusedRows,
+    form: FusedFormat,
+    r: int,
+    awake: list[int],
+    weights: NDArray[np.float64] | None,
+    credit: Credit | None,
 ) -> bytes:
     """The template of record r and its like; ``weights`` (1 x A) stand in it when all have the same."""
-    credit = rows.credit
     if credit is not None and credit.blocks is not None:
-        return _new_template(rows, form, r, awake, weights)
+        return _new_template(rows, form, r, awake, weights, credit)
     key = (
         int(rows.status[r]),
         int(rows.cause[r]),
@@ -131,12 +159,17 @@ def _template(
     if known is None:
         if len(form.templates) >= _MOST_TEMPLATES:
             form.templates.clear()
-        known = form.templates[key] = _new_template(rows, form, r, awake, weights)
+        known = form.templates[key] = _new_template(rows, form, r, awake, weights, credit)
     return known
 
 
 def _new_template(
-    rows: FusedRows, form: FusedFormat, r: int, awake: list[int], weights: NDArray[np.float64] | None
+    rows: FusedRows,
+    form: FusedFormat,
+    r: int,
+    awake: list[int],
+    weights: NDArray[np.float64] | None,
+    credit: Credit | None,
 ) -> bytes:
     status = Status(rows.status[r])
     answered = status != Status.EXPIRED
@@ -168,8 +201,8 @@ def _new_template(
     parts.append(b',"weights_version":' + _constant(rows.version))
     if rows.degraded is not None:
         parts.append(b',"degraded":' + _constant(rows.degraded))
-    if pooled and rows.credit is not None:
-        parts.append(b',"credit":' + _constant(rows.credit))
+    if pooled and credit is not None:
+        parts.append(b',"credit":' + _constant(credit))
     parts.append(b',"config":' + _constant(form.config) + b"}")
     return b"".join(parts)
 

@@ -15,6 +15,7 @@ from aiokafka.errors import ProducerClosed
 from aiokafka.producer.transaction_manager import PidAndEpoch, TransactionManager
 from aiokafka.structs import TopicPartition
 
+from stream_ensemble.kafka.chunks import Headers
 from stream_ensemble.kafka.fence import Fence, fence
 
 _NO_TRANSACTION_TIMEOUT = 2**31 - 1
@@ -61,7 +62,6 @@ class _FencedSequences(TransactionManager):
         return int(self._current.epoch)
 
 
-Headers = list[tuple[str, bytes]]
 _NO_HEADERS: Headers = []
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 import msgspec
 import numpy as np
 import pytest
@@ -12,88 +10,51 @@ from hypothesis import strategies as st
 
 from stream_ensemble.columnar import fuseds
 from stream_ensemble.columnar.fuseds import FusedBatch
-from stream_ensemble.core.join.records import Status
 from stream_ensemble.errors import RecordError
-from stream_ensemble.kafka.encode import CAUSE, STATUS, FusedFormat, FusedRows, asleep_in, members_in, plain
-from stream_ensemble.messages import Fused
+from stream_ensemble.kafka.encode import FusedFormat, FusedRows, plain
+from stream_ensemble.kafka.encode_columns import columnar
+from stream_ensemble.messages import FORMAT_COLUMNS, HEADER_CREDIT, HEADER_FORMAT, Fused, WeightsVersion
 from tests.property.test_fused_encoding import batches
 
 
-def alike(rows: FusedRows) -> list[list[int]]:
-    """Places of the rows that may share a head."""
-    groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    masks = (rows.status, rows.cause, rows.awake, rows.answered, rows.abstained, rows.expected)
-    for place in range(len(rows)):
-        groups[tuple(int(column[place]) for column in masks)].append(place)
-    return list(groups.values())
-
-
-def columns(rows: FusedRows, form: FusedFormat, places: list[int]) -> FusedBatch:
-    """Rows that are alike, as a batch."""
-    first = places[0]
-    status = Status(rows.status[first])
-    awake = members_in(rows.awake[first], form)
-    pooled = status in (Status.COMPLETE, Status.PARTIAL)
-    credit = rows.credit if pooled else None
-    weights = rows.weights[places] if len(rows.weights) == len(rows) > 1 else rows.weights[0]
-    components = rows.components[places][:, awake]
-    coarse = components.astype(np.float32)
-    head = fuseds.shared(
-        status=STATUS[status],  # type: ignore[arg-type]
-        cause=CAUSE[rows.cause[first]],  # type: ignore[index, arg-type]
-        segment=rows.segment,
-        members=tuple(form.members[k] for k in awake),
-        topics=tuple(form.topics[k] for k in awake),
-        partition=form.partition,
-        classes=form.classes,
-        asleep=asleep_in(rows, form, first) or None,
-        weights_version=rows.version,
-        degraded=rows.degraded,
-        credit=None if credit is None else msgspec.structs.replace(credit, blocks=None),
-        config=form.config,
-    )
-    return FusedBatch(
-        head,
-        [rows.ids[place] for place in places],
-        rows.at[places],
-        None if status == Status.EXPIRED else rows.outputs[places],
-        coarse if (coarse == components).all() else components,
-        rows.offsets[places][:, awake],
-        None if rows.within is None else rows.within[places][:, awake],
-        weights[..., awake] if pooled else None,
-        blocks=None if credit is None else credit.blocks,
-    )
-
-
-@given(batches(), st.data())
+@given(batches())
 def test_columns_are_read_back_as_the_records_they_would_be_alone(
-    batch: tuple[FusedRows, FusedFormat], data: st.DataObject
+    batch: tuple[FusedRows, FusedFormat],
 ) -> None:
     rows, form = batch
-    expected = [msgspec.json.decode(value, type=Fused) for value in plain(rows, form)]
-    for places in alike(rows):
-        packed = columns(rows, form, places)
-        packed.traces = data.draw(st.dictionaries(st.integers(0, len(places) - 1), st.just(b"00-1-2-01")))
-        value = fuseds.pack(packed)
-        header = None if packed.blocks is None else fuseds.pack_blocks(packed.blocks)
-        back = fuseds.unpack(value, header)
-        found = fuseds.records(back, Fused)
-        for place in places[1:]:
-            if expected[place].credit is not None:
-                expected[place].credit = msgspec.structs.replace(expected[place].credit, blocks=None)
-        assert [msgspec.json.encode(each) for each in found] == [
-            msgspec.json.encode(expected[place]) for place in places
-        ]
-        assert back.traces == packed.traces
-        assert fuseds.pack(back) == value
+    encoded = columnar(rows, form)
+    assert encoded.headers is not None
+    assert set(encoded.keys) == {None}
+    expected = plain(rows, form)
+    begin = 0
+    for value, headers, end in zip(encoded.values, encoded.headers, encoded.ends.tolist(), strict=True):
+        carried = dict(headers)
+        assert carried.pop(HEADER_FORMAT) == FORMAT_COLUMNS
+        back = fuseds.unpack(value, carried.pop(HEADER_CREDIT, None))
+        assert not carried
+        places = encoded.order[begin:end].tolist()
+        found = [msgspec.json.encode(record) for record in fuseds.records(back, Fused)]
+        assert found == [expected[place] for place in places]
+        assert back.traces == {
+            i: rows.traces[place] for i, place in enumerate(places) if place in rows.traces
+        }
+        begin = end
+    assert sorted(encoded.order.tolist()) == list(range(len(rows)))
+
+
+def test_a_record_of_many_rows_is_cut_below_what_brokers_take() -> None:
+    rows, form = many(5000)
+    encoded = columnar(rows, form)
+    assert len(encoded.values) > 1
+    assert max(map(len, encoded.values)) < 512 << 10
+    assert encoded.ends[-1] == 5000
 
 
 @given(batches(), st.data())
 def test_damaged_columns_are_read_or_refused(
     batch: tuple[FusedRows, FusedFormat], data: st.DataObject
 ) -> None:
-    rows, form = batch
-    value = bytearray(fuseds.pack(columns(rows, form, alike(rows)[0])))
+    value = bytearray(columnar(*batch).values[0])
     for _ in range(3):
         value[data.draw(st.integers(0, len(value) - 1))] = data.draw(st.integers(0, 255))
     try:
@@ -147,3 +108,28 @@ def one() -> FusedBatch:
         None,
         np.ones(1),
     )
+
+
+def many(n: int) -> tuple[FusedRows, FusedFormat]:
+    """N complete requests of four members and three classes."""
+    everyone = np.full(n, 15, np.uint64)
+    rows = FusedRows(
+        ids=[b"%032d" % i for i in range(n)],
+        status=np.zeros(n, np.uint8),
+        cause=np.zeros(n, np.uint8),
+        at=np.zeros(n, np.int64),
+        outputs=np.full((n, 3), 1 / 3),
+        components=np.full((n, 4, 3), 1 / 3),
+        offsets=np.zeros((n, 4), np.int64),
+        within=None,
+        weights=np.full((1, 4), 0.25),
+        awake=everyone,
+        answered=everyone,
+        abstained=np.zeros(n, np.uint64),
+        expected=everyone,
+        segment=None,
+        version=WeightsVersion(generation=0, n=0, digest="d"),
+        degraded=None,
+        credit=None,
+    )
+    return rows, FusedFormat(("a", "b", "c", "d"), ("t",) * 4, ("x", "y", "z"), 0, "c")

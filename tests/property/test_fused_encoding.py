@@ -57,9 +57,9 @@ def batches(draw: st.DrawFn) -> tuple[FusedRows, FusedFormat]:
         segment=draw(st.none() | names),
         version=WeightsVersion(generation=0, n=draw(st.integers(0, 2**40)), digest="d"),
         degraded=draw(st.none() | st.just("redis-away")),
-        credit=draw(
-            st.sampled_from([None, Credit(everywhere="e"), Credit(everywhere="e", blocks={"e": block})])
-        ),
+        credit=draw(st.none() | st.just(Credit(everywhere="e"))),
+        blocks=draw(st.none() | st.just({"e": block})),
+        traces=draw(st.dictionaries(st.integers(0, r - 1), st.just(b"00-1-2-01"))),
     )
     return rows, form
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stream_ensemble.core.join.records import Predictions
 from stream_ensemble.kafka.chunks import Columns
-from stream_ensemble.kafka.decode import PredictionReader
+from stream_ensemble.kafka.decode_predictions import PredictionReader
 from stream_ensemble.messages import HEADER_TRACE
 
 READER = PredictionReader(["a", "b"], [0, 1], 2, 1e-6)
@@ -65,9 +65,10 @@ plain = st.builds(record, ids, shares, st.sampled_from([[], NUISANCE]), **more)
 @given(st.lists(plain, min_size=1, max_size=20))
 def test_the_fast_way_reads_what_the_careful_way_reads(records: list[Record]) -> None:
     [fast], none = READER.read([(0, columns(records))])
-    [slow], nothing = READER.read_carefully(0, columns(records))
+    [slow], nothing = READER.singles.read_carefully(0, columns(records))
     assert none == nothing == []
-    assert isinstance(fast.rows.member, int), "it did not go the fast way"
+    if not any(b"\0" in each.key for each in records):
+        assert isinstance(fast.rows.member, int), "it did not go the fast way"
     same(fast.rows, slow.rows)
 
 
@@ -88,7 +89,7 @@ def test_topics_read_together_are_read_as_by_themselves(first: list[Record], sec
         np.concatenate([columns(first).offsets, columns(second).offsets]),
         np.concatenate([columns(first).appended, columns(second).appended]),
     )
-    [slow], _ = READER.read_carefully(topics, together)
+    [slow], _ = READER.singles.read_carefully(topics, together)
     same(fast.rows, slow.rows)
 
 

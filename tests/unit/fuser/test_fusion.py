@@ -67,10 +67,10 @@ def ended(*awake: tuple[str, ...]) -> tuple[PartitionJoin, Decided, np.ndarray]:
 
 
 def records(fusion: Fusion, join: PartitionJoin, decided: Decided) -> list[Fused]:
-    keys, values, order = fusion.encode(join.slots, decided, FORM)
-    assert sorted(order.tolist()) == list(range(len(decided)))
-    found = [msgspec.json.decode(value, type=Fused) for value in values]
-    assert [record.request_id.encode() for record in found] == keys
+    encoded = fusion.encode(join.slots, decided, FORM)
+    assert sorted(encoded.order.tolist()) == list(range(len(decided)))
+    found = [msgspec.json.decode(value, type=Fused) for value in encoded.values]
+    assert [record.request_id.encode() for record in found] == encoded.keys
     return found
 
 

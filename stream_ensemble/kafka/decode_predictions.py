@@ -1,0 +1,81 @@
+"""Reading predictions topics, in which single and columnar records mix freely."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain, groupby
+from operator import attrgetter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_ensemble.kafka.chunks import Columns
+from stream_ensemble.kafka.decode import Read, Refused
+from stream_ensemble.kafka.decode_columns import ColumnarReader, is_columnar
+from stream_ensemble.kafka.decode_singles import SingleReader
+
+_headers = attrgetter("headers")
+
+
+class PredictionReader:
+    """Reads predictions of one ensemble.
+
+    Args:
+        members: names, in the order of the settings.
+        topic_of: input topic index by member.
+        values: numbers per output (C classes).
+        sum_tolerance: how far a distribution may be from summing to 1.
+    """
+
+    def __init__(
+        self, members: Sequence[str], topic_of: Sequence[int], values: int, sum_tolerance: float
+    ) -> None:
+        index = {name: k for k, name in enumerate(members)}
+        topics = np.array(topic_of, np.int64)
+        self.singles = SingleReader(index, topics, values, sum_tolerance)
+        self.columnar = ColumnarReader(index, topics, values, sum_tolerance)
+
+    def read(self, parts: Sequence[tuple[int, Columns]]) -> tuple[list[Read], list[Refused]]:
+        """What can be used of the records of some input topics, and what is refused.
+
+        A member's predictions stay in log order, whatever form each has.
+        """
+        plain = []
+        reads: list[Read] = []
+        refused: list[Refused] = []
+        for topic, columns in parts:
+            if not any(map(is_columnar, filter(_headers, columns.records))):
+                plain.append((topic, columns))
+                continue
+            for is_batch, run in _runs(columns):
+                reader = self.columnar if is_batch else self.singles
+                more, bad = reader.read(topic, run)
+                reads += more
+                refused += bad
+        if plain:
+            more, bad = self.singles.read(*_together(plain))
+            reads += more
+            refused += bad
+        return reads, refused
+
+
+def _runs(columns: Columns) -> Iterator[tuple[bool, Columns]]:
+    """Records of one form that follow each other."""
+    begin = 0
+    for is_batch, run in groupby(map(is_columnar, columns.records)):
+        end = begin + len(list(run))
+        records, offsets, appended = columns
+        yield is_batch, Columns(records[begin:end], offsets[begin:end], appended[begin:end])
+        begin = end
+
+
+def _together(parts: Sequence[tuple[int, Columns]]) -> tuple[int | NDArray[np.int64], Columns]:
+    """The records of several topics as one list, with the topic of each; one number for a single topic."""
+    if len(parts) == 1:
+        return parts[0]
+    topics = np.repeat([topic for topic, _ in parts], [len(columns.records) for _, columns in parts])
+    return topics, Columns(
+        list(chain.from_iterable(columns.records for _, columns in parts)),
+        np.concatenate([columns.offsets for _, columns in parts]),
+        np.concatenate([columns.appended for _, columns in parts]),
+    )
