@@ -54,6 +54,10 @@ async def take_over(
     async with LogReader(options) as reader:
         begin, end = await reader.begin_and_end(fused)
         positions = await _positions(reader, ensemble, inputs, committed, fused, (begin, end))
+        fresh = {tp: at for tp, at in zip(inputs, positions, strict=True) if committed[tp] is None}
+        if fresh:
+            # Before the first answer: with answers and no commit, a next owner would start behind them.
+            await consumer.commit_positions(fresh)
         count = await _read_back(reader, ensemble, join, inputs, positions, fused, (begin, end))
     return Takeover(tuple(positions), count)
 

@@ -241,6 +241,21 @@ class ChunkConsumer(driver.Consumer):
         answer: dict[TP, int | None] = await self._in_thread(ask)
         return answer
 
+    async def commit_positions(self, positions: Mapping[TP, int]) -> None:
+        """Commit these offsets now, as the group's first ones.
+
+        Raises:
+            KafkaError: the coordinator did not take them; CommitFailedError: we are no longer a member.
+        """
+
+        async def commit() -> None:
+            consumer = self._thread._ensure_consumer()
+            await consumer.commit(
+                {TopicPartition(tp.topic, tp.partition): at for tp, at in positions.items()}
+            )
+
+        await self._in_thread(commit)
+
     def is_current(self, chunk: Chunk) -> bool:
         """Was this chunk read since reading of its partition was last started?
 

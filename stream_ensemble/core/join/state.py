@@ -302,10 +302,10 @@ class PartitionJoin:
             self.ledger.conflicting += int((first != chunk.outputs[again]).any(axis=1).sum())
 
     def _note_replays(self, chunk: Predictions, verdicts: NDArray[np.uint8]) -> None:
-        """Late ones that were used before a restart are read again, not late."""
+        """What was used before a restart is read again, neither late nor unneeded."""
         if not self.used_before:
             return
-        for place in np.flatnonzero(verdicts == Verdict.LATE).tolist():
+        for place in np.flatnonzero((verdicts == Verdict.LATE) | (verdicts == Verdict.UNNEEDED)).tolist():
             used = self.used_before.get(self.rules.topic_of[chunk.member_of(place)], ())
             row = 0 if chunk.rows is None else int(chunk.rows[place])
             if (int(chunk.offsets[place]), row) in used:

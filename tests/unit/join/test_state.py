@@ -164,6 +164,16 @@ def test_an_offset_is_held_until_its_request_is_released(offset: int) -> None:
     assert (state.held_from(0), state.held_from(1)) == (None, None)
 
 
+def test_a_prediction_used_for_an_early_decision_before_a_restart_is_a_replay() -> None:
+    state = join()
+    state.closed.add([b"r"], 100)
+    state.closed_early.add([b"r"], 100)
+    state.used_before[0] = {(4, 0)}
+    assert predict(state, 0, b"r", offset=4)[0] == [Verdict.REPLAYED]
+    assert predict(state, 1, b"r", offset=4)[0] == [Verdict.UNNEEDED]
+    assert (state.ledger.replayed, state.ledger.unneeded, state.ledger.predictions) == (1, 1, 1)
+
+
 def test_ids_of_another_partition_are_forwarded_and_open_nothing() -> None:
     state = join(partitions=2)
     ids = [b"id-%d" % n for n in range(40)]
