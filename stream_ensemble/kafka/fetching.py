@@ -6,6 +6,7 @@ Leans on aiokafka 0.14's private ``Fetcher``; ``tests/contract/test_private_api.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import Any
 
@@ -16,6 +17,19 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.structs import TopicPartition
 
 from stream_ensemble.kafka.chunks import Chunk, EndEvidence
+
+log = logging.getLogger(__name__)
+
+#: So often (s) it is said that a partition may not be read.
+_COMPLAINT_S = 30.0
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return record.msg != "Not authorized to read from topic %s."
+
+
+# aiokafka would say it at each fetch, some ten times a second.
+logging.getLogger("aiokafka.consumer.fetcher").addFilter(_is_news)
 
 
 class _ObservedClient:
@@ -68,6 +82,8 @@ class ChunkFetcher(Fetcher):
     _client: Any
     #: How often reading of a partition was started; written while the partition is paused.
     starts: dict[TopicPartition, int]
+    #: When it was last said that a partition may not be read.
+    complained: dict[TopicPartition, float]
 
     @property
     def ends(self) -> dict[TopicPartition, EndEvidence]:
@@ -118,7 +134,7 @@ class ChunkFetcher(Fetcher):
                 if drained:
                     self._records[tp] = result
                     return drained
-                result.check_raise()
+                self._raise_unless_it_may_pass(tp, result)
                 continue
             chunk = _take(tp, result, self.starts.get(tp, 0))
             del self._records[tp]
@@ -126,6 +142,16 @@ class ChunkFetcher(Fetcher):
             if chunk is not None:
                 drained[tp] = [chunk]
         return drained
+
+    def _raise_unless_it_may_pass(self, tp: TopicPartition, failed: Any) -> None:
+        """A right that was taken away may come back; the position stays, ``failing_since`` knows of it."""
+        try:
+            failed.check_raise()
+        except kafka_errors.TopicAuthorizationFailedError:
+            now = time.monotonic()
+            if now - self.complained.get(tp, float("-inf")) > _COMPLAINT_S:
+                self.complained[tp] = now
+                log.error("%s partition %d may not be read: give this client's user READ on the topic", *tp)
 
 
 def _take(tp: TopicPartition, result: FetchResult, start: int) -> Chunk | None:
@@ -177,5 +203,6 @@ def adopt(consumer: AIOKafkaConsumer) -> ChunkFetcher:
     fetcher._client = _ObservedClient(fetcher._client)
     fetcher.__class__ = ChunkFetcher
     fetcher.starts = {}
+    fetcher.complained = {}
     adopted: ChunkFetcher = fetcher
     return adopted

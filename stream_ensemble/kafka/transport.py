@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import faust
+from aiokafka.errors import TopicAuthorizationFailedError
 from aiokafka.protocol.group import HeartbeatRequest
 from aiokafka.structs import TopicPartition
 from faust.events import Event
@@ -85,11 +86,27 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = self.app.fetch_max_wait_ms
         consumer._isolation_level = "read_committed"
+        consumer.commit = _committing_what_it_may(consumer.commit)
         return consumer
 
     async def on_start(self) -> None:
         await super().on_start()
         self.fetcher = adopt(self._consumer)
+
+
+def _committing_what_it_may(commit: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """``commit`` for which a topic that may not be read for a while is no reason to end the worker.
+
+    The broker takes the offsets of the other topics in the same request.
+    """
+
+    async def tolerant(*args: Any) -> None:
+        try:
+            await commit(*args)
+        except TopicAuthorizationFailedError as error:
+            log.warning("offsets are not committed for topics that may not be read: %s", error)
+
+    return tolerant
 
 
 class ChunkConsumer(driver.Consumer):
