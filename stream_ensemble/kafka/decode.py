@@ -73,9 +73,9 @@ def forwarded_from(record: Any) -> Forwarded | None:
     for name, value in record.headers:
         if name == HEADER_FORWARDED:
             try:
-                return _decode_forwarded(value or b"")
-            except msgspec.DecodeError as error:
-                raise RecordError("wrong-header", f"header {HEADER_FORWARDED}: {error}") from None
+                return decode(value, _decode_forwarded)
+            except RecordError as error:
+                raise RecordError("wrong-header", f"header {HEADER_FORWARDED}: {error.detail}") from None
     return None
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_ensemble.columnar import predictions
+from stream_ensemble.columnar.forms import form_of
 from stream_ensemble.columnar.predictions import PredictionBatch
 from stream_ensemble.columnar.refusals import short
 from stream_ensemble.core.join.records import NO_TIME, Answer, Predictions
@@ -213,12 +214,9 @@ def unpacked(record: Any) -> PredictionBatch:
     Raises:
         RecordError: it cannot be read.
     """
-    form = next(value for name, value in record.headers if name == HEADER_FORMAT)
-    unpack = _UNPACK.get(form)
-    if unpack is None:
-        known = " or ".join(repr(name) for name in _UNPACK)
-        raise RecordError("wrong-header", f"header {HEADER_FORMAT}: {short(form or b'')}, expected {known}")
-    return unpack(record.value or b"")
+    form = form_of(record, _UNPACK)
+    assert form is not None
+    return _UNPACK[form](record.value or b"")
 
 
 def row_of(batch: PredictionBatch, row: int, record: Any) -> Row:

@@ -16,7 +16,7 @@ class Gathered:
     of it.
 
     Attributes:
-        labels: how many feedback records were read.
+        labels: how many labels were read, whatever became of them.
         fused: next offset of fused p; ``fused_until`` the largest append time (ms) read from it.
         feedback: next offset of feedback p.
     """

@@ -17,16 +17,16 @@ from aiokafka.structs import TopicPartition
 
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.charging import Learned
-from stream_ensemble.core.labels.matching import give_up_orphans, take_answer, take_labels
-from stream_ensemble.core.labels.records import Answer
+from stream_ensemble.core.labels.matching import give_up_orphans, take_labels
 from stream_ensemble.errors import RecordError, StreamEnsembleError
 from stream_ensemble.kafka.chunks import Chunk, Columns, EndEvidence
 from stream_ensemble.kafka.decode import Refused
-from stream_ensemble.learner import records
+from stream_ensemble.learner import answers, records
 from stream_ensemble.learner.ensemble import LearnedEnsemble
 from stream_ensemble.learner.feedback_clock import FeedbackClock
 from stream_ensemble.learner.gathered import Gathered
 from stream_ensemble.learner.output import Outgoing, TransactionalOutput
+from stream_ensemble.learner.parts import in_parts
 from stream_ensemble.learner.publisher import WeightsPublisher
 from stream_ensemble.learner.reading import FeedbackReader
 from stream_ensemble.learner.refill import KEYFRAME_MARGIN_MS
@@ -36,7 +36,7 @@ from stream_ensemble.stores import background
 from stream_ensemble.stores.contributions import ContributionStore, Order
 from stream_ensemble.stores.labels import LabelStore
 
-#: With this much not flushed, a chunk waits for a flush: memory stays bounded whatever the lag.
+#: With this much not flushed, the rest of a chunk waits for a flush: memory stays bounded whatever the lag.
 _MOST_ANSWERS = 20_000
 _MOST_LABELS = 20_000
 #: How many orphans one flush gives up, and how many answers it forgets.
@@ -134,9 +134,6 @@ class LearnerPartition:
             FencedError, ServerUnavailableError: from that flush.
             PositionError: the chunk does not follow what was taken before.
         """
-        held = self._gathered
-        if len(held.changes.answers) >= _MOST_ANSWERS or held.labels >= _MOST_LABELS:
-            await self.flush()
         if self.closed:
             return
         expected = self._offsets(self._gathered)[chunk.tp]
@@ -145,13 +142,17 @@ class LearnerPartition:
             return
         if chunk.first > expected:
             raise PositionError(f"{chunk.tp}: read from {chunk.first} on, {expected} is next")
-        columns = chunk.columns()
-        if chunk.tp.topic == self._ensemble.topics.fused:
-            self._take_answers(chunk.tp, columns)
-            self._gathered.fused = chunk.next_offset
-        else:
-            self._take_labels(chunk.tp, columns)
-            self._gathered.feedback = chunk.next_offset
+        for columns, after in in_parts(chunk.columns(), chunk.next_offset):
+            if not await self._has_room():
+                return
+            self._take_in(chunk.tp, columns, after)
+
+    async def _has_room(self) -> bool:
+        """Flush where too much is held; then, may more be taken in?"""
+        held = self._gathered
+        if len(held.changes.answers) >= _MOST_ANSWERS or held.labels >= _MOST_LABELS:
+            await self.flush()
+        return not self.closed
 
     def fail(self, error: BaseException) -> None:
         """Take nothing more in; the next flush raises ``error``."""
@@ -174,14 +175,20 @@ class LearnerPartition:
             return False
         return self._clock.labels_until > self._gathered.fused_until + _AHEAD_MS
 
+    def _take_in(self, tp: TopicPartition, columns: Columns, after: int) -> None:
+        if tp.topic == self._ensemble.topics.fused:
+            self._take_answers(tp, columns)
+            self._gathered.fused = after
+        else:
+            self._take_labels(tp, columns)
+            self._gathered.feedback = after
+
     def _take_answers(self, tp: TopicPartition, columns: Columns) -> None:
         here = self._gathered
         rows = zip(columns.records, columns.offsets.tolist(), columns.appended.tolist(), strict=True)
         for record, offset, appended in rows:
             try:
-                request_id = _request_id(record.key, record.value)
-                answer = Answer(offset, appended, record.value)
-                here.charges += take_answer(here.changes, self._ensemble.rules, request_id, answer)
+                here.charges += answers.take(here.changes, self._ensemble.rules, record, offset, appended)
             except RecordError as error:
                 self._refuse(tp, Refused(record, offset, appended, error))
         if columns.records:
@@ -191,7 +198,7 @@ class LearnerPartition:
     def _take_labels(self, tp: TopicPartition, columns: Columns) -> None:
         here = self._gathered
         found = self._reader.read(columns)
-        here.labels += len(columns.records)
+        here.labels += len(found)
         here.charges += take_labels(here.changes, self._ensemble.rules, found.here, here.fused_until)
         for item in found.refused:
             self._refuse(tp, item)
@@ -295,14 +302,3 @@ class LearnerPartition:
     def _needed_since(self) -> int:
         """Append time (ms) before which no fused record can get a label that counts."""
         return self._clock.until - self._ensemble.rules.label_horizon_ms - KEYFRAME_MARGIN_MS
-
-
-def _request_id(key: bytes | None, value: bytes | None) -> str:
-    if not key:
-        raise RecordError("null-key", "a fused record without a key")
-    if value is None:
-        raise RecordError("empty-value", "a fused record without a value")
-    try:
-        return key.decode()
-    except UnicodeDecodeError:
-        raise RecordError("wrong-field", "the key of a fused record is not UTF-8") from None

@@ -1,48 +1,66 @@
-"""From feedback records to labels: what is used here, what belongs elsewhere, what is refused."""
+"""From feedback records to labels: what is used here, what belongs elsewhere, what is refused.
+
+A record is one label or, with a header that says so, has a label in each of its rows. Both come out alike.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from functools import partial
+from itertools import repeat
+from typing import Any, Final, NamedTuple
 
 import msgspec
+import numpy as np
 
 from stream_ensemble import messages
+from stream_ensemble.columnar import feedbacks
+from stream_ensemble.columnar.feedbacks import FeedbackBatch
+from stream_ensemble.columnar.forms import form_of
 from stream_ensemble.core.labels.records import Feedback
 from stream_ensemble.core.partitioning import partitions_of
 from stream_ensemble.errors import RecordError
 from stream_ensemble.kafka.chunks import Columns
 from stream_ensemble.kafka.decode import Refused, decode, forwarded_from, matching_key
-from stream_ensemble.learner.original import pack
-from stream_ensemble.messages import Forwarded
+from stream_ensemble.learner.original import pack, pack_row, row_of, unpack
+from stream_ensemble.messages import FORMAT_ARRAYS, FORMAT_COLUMNS, Forwarded, Source
 
 _decode_feedback = msgspec.json.Decoder(messages.Feedback).decode
+_UNPACK: Final = {FORMAT_COLUMNS: feedbacks.unpack, FORMAT_ARRAYS: feedbacks.unpack_arrays}
+_new_label = partial(tuple.__new__, Feedback)
 
 
 class Misplaced(NamedTuple):
     """A label that belongs to ``partition``: to be moved there once, saying where it was first written."""
 
     partition: int
-    key: bytes
-    record: Any
-    origin: Forwarded
+    label: Feedback
 
 
 @dataclass(slots=True)
 class Labels:
-    """What one chunk of feedback p held."""
+    """What some records of feedback p held."""
 
     here: list[Feedback] = field(default_factory=list)
     elsewhere: list[Misplaced] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
 
+    def __len__(self) -> int:
+        return len(self.here) + len(self.elsewhere) + len(self.refused)
 
-class _Row(NamedTuple):
-    place: int
-    key: bytes
-    label: messages.Feedback
-    forwarded: Forwarded | None
+
+class _Read(NamedTuple):
+    """Labels that can be used, wherever they belong, with their ids as bytes; and the rest.
+
+    ``forwarded`` has those that were moved already, by their place in ``labels``: offset, append time and row
+    where they stand now.
+    """
+
+    labels: list[Feedback]
+    ids: list[bytes]
+    forwarded: dict[int, tuple[int, int, int]]
+    refused: list[Refused]
 
 
 class FeedbackReader:
@@ -59,53 +77,104 @@ class FeedbackReader:
         self._partitions = partitions
 
     def read(self, columns: Columns) -> Labels:
-        """Sort N records into labels for here, labels for elsewhere and what cannot be used."""
-        found = Labels()
-        rows = self._rows(columns, found.refused)
-        if not rows:
+        """Sort the labels of N records into labels for here, labels for elsewhere and what cannot be used."""
+        read = _Read([], [], {}, [])
+        places = zip(columns.records, columns.offsets.tolist(), columns.appended.tolist(), strict=True)
+        for record, offset, appended in places:
+            try:
+                form = form_of(record, _UNPACK)
+                if form is None:
+                    self._read_one(read, record, offset, appended)
+                else:
+                    self._read_rows(read, _UNPACK[form](record.value or b""), record, offset, appended)
+            except RecordError as error:
+                read.refused.append(Refused(record, offset, appended, error))
+        return self._sorted(read)
+
+    def _read_one(self, read: _Read, record: Any, offset: int, appended: int) -> None:
+        label = decode(record.value, _decode_feedback)
+        key = matching_key(record.key, label.request_id)
+        # A forwarded label keeps the append time and the origin of the record it was first written in.
+        moved = forwarded_from(record)
+        origin: Source = (self._topic, self._partition, offset, 0)
+        if moved is not None:
+            read.forwarded[len(read.ids)] = offset, appended, 0
+            appended, origin = moved.appended, _origin(moved)
+        read.ids.append(key)
+        read.labels.append(
+            Feedback(
+                label.request_id,
+                label.label,
+                label.revision,
+                label.weight,
+                appended,
+                origin,
+                partial(pack, record),
+            )
+        )
+
+    def _read_rows(self, read: _Read, batch: FeedbackBatch, record: Any, offset: int, appended: int) -> None:
+        moved = forwarded_from(record)
+        good: Sequence[int] = range(len(batch))
+        usable = batch
+        if batch.wrong:
+            good = [row for row in good if row not in batch.wrong]
+            usable = batch.take(good)
+            for row, error in sorted(batch.wrong.items()):
+                read.refused.append(Refused(row_of(record, batch, row), offset, appended, error, row=row))
+        origins: Iterable[Source] = zip(
+            repeat(self._topic), repeat(self._partition), repeat(offset), good, strict=False
+        )
+        if moved is not None:
+            places = enumerate(good, len(read.ids))
+            read.forwarded.update((place, (offset, appended, row)) for place, row in places)
+            appended, origins = moved.appended, repeat(_origin(moved))
+        originals = map(partial, repeat(pack_row), repeat(record), repeat(batch), good)
+        read.ids.extend(usable.ids)
+        read.labels.extend(_labels(usable, appended, origins, originals))
+
+    def _sorted(self, read: _Read) -> Labels:
+        found = Labels(refused=read.refused)
+        if not read.ids:
             return found
-        canonical = partitions_of([row.key for row in rows], self._partitions).tolist()
-        for row, partition in zip(rows, canonical, strict=True):
-            record = columns.records[row.place]
-            offset, appended = int(columns.offsets[row.place]), int(columns.appended[row.place])
-            if partition == self._partition:
-                found.here.append(self._label(row, record, offset, appended))
-            elif row.forwarded is None:
-                origin = self._here(offset, appended)
-                found.elsewhere.append(Misplaced(partition, row.key, record, origin))
+        canonical = partitions_of(read.ids, self._partitions)
+        strays: list[int] = np.flatnonzero(canonical != self._partition).tolist()
+        if not strays:
+            found.here = read.labels
+            return found
+        away = set(strays)
+        found.here = [label for place, label in enumerate(read.labels) if place not in away]
+        for place in strays:
+            label = read.labels[place]
+            if place in read.forwarded:
+                found.refused.append(_misrouted(label, *read.forwarded[place]))
             else:
-                error = RecordError(
-                    "misrouted", "it was forwarded once and still is not in its canonical partition"
-                )
-                found.refused.append(Refused(record, offset, appended, error))
+                found.elsewhere.append(Misplaced(int(canonical[place]), label))
         return found
 
-    def _rows(self, columns: Columns, refused: list[Refused]) -> Sequence[_Row]:
-        rows = []
-        for place, record in enumerate(columns.records):
-            try:
-                label = decode(record.value, _decode_feedback)
-                key = matching_key(record.key, label.request_id)
-                rows.append(_Row(place, key, label, forwarded_from(record)))
-            except RecordError as error:
-                offset, appended = int(columns.offsets[place]), int(columns.appended[place])
-                refused.append(Refused(record, offset, appended, error))
-        return rows
 
-    def _here(self, offset: int, appended: int) -> Forwarded:
-        return Forwarded(
-            topic=self._topic, partition=self._partition, offset=offset, row=0, appended=appended
-        )
+def _labels(
+    batch: FeedbackBatch, appended: int, origins: Iterable[Source], originals: Iterable[Callable[[], bytes]]
+) -> Iterable[Feedback]:
+    """The rows of a batch. By columns: a line of Python for each would cost as much as reading them."""
+    columns = zip(
+        map(bytes.decode, batch.ids),
+        batch.labels,
+        repeat(0) if batch.revisions is None else batch.revisions.tolist(),
+        repeat(1.0) if batch.weights is None else batch.weights.tolist(),
+        repeat(appended),
+        origins,
+        originals,
+        strict=False,
+    )
+    return map(_new_label, columns)
 
-    def _label(self, row: _Row, record: Any, offset: int, appended: int) -> Feedback:
-        """A forwarded label keeps the append time and the origin of the record it was first written in."""
-        moved = row.forwarded or self._here(offset, appended)
-        return Feedback(
-            request_id=row.label.request_id,
-            label=row.label.label,
-            revision=row.label.revision,
-            weight=row.label.weight,
-            appended=moved.appended,
-            origin=(moved.topic, moved.partition, moved.offset, moved.row),
-            record=pack(record),
-        )
+
+def _origin(moved: Forwarded) -> Source:
+    return moved.topic, moved.partition, moved.offset, moved.row
+
+
+def _misrouted(label: Feedback, offset: int, appended: int, row: int) -> Refused:
+    detail = "it was forwarded once and still is not in its canonical partition"
+    record = unpack(label.original())
+    return Refused(record, offset, appended, RecordError("misrouted", detail), row=row)

@@ -16,7 +16,13 @@ from stream_ensemble.learner.original import Original, unpack
 from stream_ensemble.learner.output import Outgoing
 from stream_ensemble.learner.reading import Misplaced
 from stream_ensemble.learner.standing import Step
-from stream_ensemble.messages import HEADER_DEAD_LETTER, HEADER_FORWARDED, DeadLetter
+from stream_ensemble.messages import (
+    HEADER_DEAD_LETTER,
+    HEADER_FORMAT,
+    HEADER_FORWARDED,
+    DeadLetter,
+    Forwarded,
+)
 from stream_ensemble.stores.contributions import Key
 from stream_ensemble.stores.weights_topic import encode_key, encode_weights
 
@@ -41,13 +47,14 @@ def refused(ensemble: LearnedEnsemble, tp: TopicPartition, item: Refused) -> Out
         topic=tp.topic,
         partition=tp.partition,
         offset=item.offset,
+        row=item.row,
         appended=item.appended,
     )
     return _dead(ensemble, Original(record.key, record.value, list(record.headers)), header)
 
 
 def dead_label(ensemble: LearnedEnsemble, dead: DeadLabel) -> Outgoing:
-    """A label that cannot be used, for dead-letter, as it was consumed."""
+    """A label that cannot be used, for dead-letter: its record, or its row alone."""
     topic, partition, offset, row = dead.origin
     header = DeadLetter(
         reason=dead.reason,
@@ -63,9 +70,13 @@ def dead_label(ensemble: LearnedEnsemble, dead: DeadLabel) -> Outgoing:
 
 def forwarded(ensemble: LearnedEnsemble, item: Misplaced) -> Outgoing:
     """A label on its way to its canonical partition, saying where and when it was first written."""
-    header = (HEADER_FORWARDED, msgspec.json.encode(item.origin))
-    headers = [*item.record.headers, header]
-    return Outgoing(ensemble.feedback(item.partition), item.key, item.record.value, headers)
+    label, original = item.label, unpack(item.label.original())
+    topic, partition, offset, row = label.origin
+    origin = Forwarded(topic=topic, partition=partition, offset=offset, row=row, appended=label.appended)
+    headers = [*original.headers, (HEADER_FORWARDED, msgspec.json.encode(origin))]
+    columnar = any(name == HEADER_FORMAT for name, _ in headers)
+    key = None if columnar else label.request_id.encode()
+    return Outgoing(ensemble.feedback(item.partition), key, original.value, headers)
 
 
 def _dead(ensemble: LearnedEnsemble, original: Original, header: DeadLetter) -> Outgoing:

@@ -7,10 +7,9 @@ import logging
 from aiokafka.structs import TopicPartition
 
 from stream_ensemble.core.labels.changes import Changes
-from stream_ensemble.core.labels.matching import keep_answer
-from stream_ensemble.core.labels.records import Answer
 from stream_ensemble.errors import RecordError, StateError
 from stream_ensemble.kafka.tail import LogReader
+from stream_ensemble.learner import answers
 from stream_ensemble.learner.applied_topic import decode_applied
 from stream_ensemble.learner.ensemble import LearnedEnsemble
 from stream_ensemble.stores.labels import LabelStore, Position
@@ -101,11 +100,9 @@ async def _fill_answers(
         changes = Changes(store)
         rows = zip(columns.records, columns.offsets.tolist(), columns.appended.tolist(), strict=True)
         for record, offset, appended in rows:
-            if not record.key or record.value is None:
-                continue
             try:
-                keep_answer(changes, record.key.decode(), Answer(offset, appended, record.value))
-            except (RecordError, UnicodeDecodeError) as error:
+                answers.keep(changes, record, offset, appended)
+            except RecordError as error:
                 log.warning("%s partition %d offset %d: %s", tp.topic, tp.partition, offset, error)
         fused_until = max(fused_until, int(columns.appended.max()))
         store.write(changes, filling)

@@ -6,8 +6,9 @@ import msgspec
 from aiokafka import ConsumerRecord
 
 from stream_ensemble.columnar import fuseds
+from stream_ensemble.columnar.forms import form_of
 from stream_ensemble.errors import RecordError
-from stream_ensemble.messages import FORMAT_COLUMNS, HEADER_CREDIT, HEADER_FORMAT, Fused
+from stream_ensemble.messages import FORMAT_COLUMNS, HEADER_CREDIT, Fused
 from stream_ensemble.sdk.lookup import traceparent, traceparent_of
 
 
@@ -46,16 +47,12 @@ def fused_rows(record: ConsumerRecord) -> list[FusedRecord]:
 
 
 def _rows(record: ConsumerRecord) -> list[FusedRecord]:
-    headers = dict(record.headers)
     value = record.value or b""
-    form = headers.get(HEADER_FORMAT)
-    if form is None:
+    if form_of(record, [FORMAT_COLUMNS]) is None:
         alone = _decode(value)
         alone.traceparent = traceparent_of(record.headers)
         return [alone]
-    if form != FORMAT_COLUMNS:
-        raise RecordError("wrong-header", f"header {HEADER_FORMAT}: {form!r}, expected {FORMAT_COLUMNS!r}")
-    batch = fuseds.unpack(value, headers.get(HEADER_CREDIT))
+    batch = fuseds.unpack(value, dict(record.headers).get(HEADER_CREDIT))
     rows = fuseds.records(batch, FusedRecord)
     for place, trace in batch.traces.items():
         rows[place].traceparent = traceparent(trace)

@@ -186,6 +186,15 @@ def test_a_forwarded_row_keeps_when_it_was_first_written(form: bytes) -> None:
     assert (read.rows.at.tolist(), read.rows.forwarded) == ([400, 9], {0, 1})
 
 
+@pytest.mark.parametrize("header", [b"", b"{}", b"\xff", b"[" * 5000, b'{"topic":"\xff"}'])
+def test_a_header_that_says_nonsense_of_where_a_record_was_is_refused(header: bytes) -> None:
+    said = Said("r", 0.5, Answer.OUTPUT, 5, None, None)
+    for record in (said.single("a"), columnar(FORMAT_COLUMNS, "a", [said])):
+        record = record._replace(headers=[*record.headers, (HEADER_FORWARDED, header)])
+        reads, [refused] = READER.read([(0, columns([record]))])
+        assert (reads, refused.error.reason) == ([], "wrong-header")
+
+
 def test_forms_mixed_in_one_topic_stay_in_log_order() -> None:
     def one(name: str) -> Said:
         return Said(name, 0.5, Answer.OUTPUT, 5, None, None)

@@ -84,7 +84,7 @@ def runs(draw: st.DrawFn) -> tuple[list[Request], list[Feedback], list[object]]:
         )
     )
     labels = [
-        Feedback(f"r{r}", name, revision, weight, 2000 + at, ("feedback", 0, offset, 0), b"")
+        Feedback(f"r{r}", name, revision, weight, 2000 + at, ("feedback", 0, offset, 0), bytes)
         for offset, (r, name, revision, weight, at) in enumerate(drawn)
     ]
     again = draw(st.lists(st.sampled_from(labels), max_size=3)) if labels else []

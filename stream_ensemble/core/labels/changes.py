@@ -28,6 +28,7 @@ class Changes:
         self.dead: list[DeadLabel] = []
         self.counts: Counter[str] = Counter()
         self._parked_more = 0
+        self._found: dict[str, CreditBlock] = {}
 
     def answer(self, request_id: str) -> Answer | None:
         """See ``Known``."""
@@ -42,7 +43,13 @@ class Changes:
     def block(self, digest: str) -> CreditBlock | None:
         """See ``Known``."""
         carried = self.blocks.get(digest)
-        return carried[1] if carried else self._stored.block(digest)
+        if carried:
+            return carried[1]
+        found = self._found.get(digest) or self._stored.block(digest)
+        if found is not None:
+            # Thousands of labels share a block, and every look into the store costs as much as a label.
+            self._found[digest] = found
+        return found
 
     def parked(self, appended_before: int, limit: int) -> list[tuple[str, Verdict]]:
         """See ``Known``."""
@@ -65,7 +72,10 @@ class Changes:
 
     def decide(self, request_id: str, verdict: Verdict | None) -> None:
         """Set what became of a request's label."""
-        before = self.verdict(request_id)
+        self.decide_after(self.verdict(request_id), request_id, verdict)
+
+    def decide_after(self, before: Verdict | None, request_id: str, verdict: Verdict | None) -> None:
+        """The same where it is known that ``before`` is what stands: that spares a look into the store."""
         self._parked_more += _is_parked(verdict) - _is_parked(before)
         self.verdicts[request_id] = verdict
 

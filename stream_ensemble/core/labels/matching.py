@@ -6,21 +6,17 @@ largest place (revision, then append time, then origin), charged once, whatever 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
-from msgspec import Struct
 
+from stream_ensemble.core.labels.answers import Credited, credited, keep_answer, keep_answers
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.records import Answer, DeadLabel, Feedback, Verdict
 from stream_ensemble.core.labels.rules import Rules
-from stream_ensemble.core.learning import credit_block
-from stream_ensemble.errors import RecordError, StateError
+from stream_ensemble.errors import RecordError
 from stream_ensemble.messages import Credit, CreditBlock
-
-#: Stands in a fused record's bytes exactly when it carries credit blocks (or, harmlessly, by chance).
-_CARRIES_BLOCKS = b'"blocks"'
 
 
 class Charge(NamedTuple):
@@ -38,54 +34,31 @@ class Charge(NamedTuple):
     first: bool
 
 
-class _Credited(Struct):
-    """The part of a fused record that the learner needs."""
-
-    components: dict[str, list[float]]
-    segment: str | None = None
-    credit: Credit | None = None
-
-
-_decode = msgspec.json.Decoder(_Credited).decode
-
-
 def take_answer(changes: Changes, rules: Rules, request_id: str, answer: Answer) -> Sequence[Charge]:
-    """Take a fused record in: keep it and its credit blocks, and learn the label that waited for it.
+    """Take a single fused record in: keep it and its credit blocks, and learn the label that waited for it.
 
     Raises:
         RecordError: the record says that it carries credit blocks and cannot be read.
     """
     keep_answer(changes, request_id, answer)
+    return _learn_waiting(changes, rules, request_id, answer) if changes.parked_count() else ()
+
+
+def take_answers(
+    changes: Changes,
+    rules: Rules,
+    answers: Mapping[str, Answer],
+    blocks: Mapping[str, CreditBlock],
+    appended: int,
+) -> Sequence[Charge]:
+    """Take the rows of a columnar fused record in: ``keep_answers`` and the labels that waited for them."""
+    keep_answers(changes, answers, blocks, appended)
     if not changes.parked_count():
         return ()
-    waiting = changes.verdict(request_id)
-    if waiting is None or waiting.learned:
-        return ()
-    changes.decide(request_id, None)
-    return _learn(changes, rules, request_id, waiting, answer)
-
-
-def keep_answer(changes: Changes, request_id: str, answer: Answer) -> None:
-    """Keep a fused record and the credit blocks in it and teach nothing: what a refill of the store needs.
-
-    Raises:
-        RecordError: the record says that it carries credit blocks and cannot be read.
-    """
-    if _CARRIES_BLOCKS in answer.value:
-        credit = _read(answer).credit
-        for digest, block in (credit.blocks or {}).items() if credit else ():
-            _keep_block(changes, digest, block, answer.appended)
-    changes.answers[request_id] = answer
-
-
-def _keep_block(changes: Changes, digest: str, block: CreditBlock, appended: int) -> None:
-    try:
-        credit_block.decode(digest, block)
-    except StateError:
-        # Never guessed: labels that need it go to dead-letter.
-        changes.counts["credit-damaged"] += 1
-    else:
-        changes.blocks[digest] = (appended, block)
+    charges: list[Charge] = []
+    for request_id, answer in answers.items():
+        charges += _learn_waiting(changes, rules, request_id, answer)
+    return charges
 
 
 def take_labels(changes: Changes, rules: Rules, labels: Iterable[Feedback], fused_until: int) -> list[Charge]:
@@ -97,20 +70,18 @@ def take_labels(changes: Changes, rules: Rules, labels: Iterable[Feedback], fuse
     charges: list[Charge] = []
     for label in labels:
         try:
-            name = rules.class_name(label.label)
+            charges += _take_label(changes, rules, label, fused_until)
         except RecordError as error:
-            changes.refuse(_dead(label, error.reason, error.detail))
-            continue
-        verdict = Verdict(
-            learned=False,
-            label=name,
-            revision=label.revision,
-            weight=label.weight,
-            appended=label.appended,
-            origin=label.origin,
-            record=label.record,
-        )
-        charges += _take_label(changes, rules, label.request_id, verdict, fused_until)
+            changes.refuse(
+                DeadLabel(
+                    error.reason,
+                    error.detail,
+                    label.request_id,
+                    label.appended,
+                    label.origin,
+                    label.original(),
+                )
+            )
     return charges
 
 
@@ -118,61 +89,86 @@ def give_up_orphans(changes: Changes, rules: Rules, fused_until: int, limit: int
     """Send parked labels past the orphan horizon to dead-letter, at most ``limit``; returns how many."""
     orphans = changes.parked(fused_until - rules.orphan_horizon_ms, limit)
     for request_id, verdict in orphans:
-        changes.decide(request_id, None)
-        changes.refuse(_orphan(rules, request_id, verdict))
+        changes.decide_after(verdict, request_id, None)
+        _refuse_waiting(changes, request_id, verdict, _orphan(rules))
     return len(orphans)
 
 
-def _take_label(
-    changes: Changes, rules: Rules, request_id: str, new: Verdict, fused_until: int
-) -> Sequence[Charge]:
+def _learn_waiting(changes: Changes, rules: Rules, request_id: str, answer: Answer) -> Sequence[Charge]:
+    """Learn the label that waited for this answer, if there is one."""
+    waiting = changes.verdict(request_id)
+    if waiting is None or waiting.learned:
+        return ()
+    changes.decide_after(waiting, request_id, None)
+    try:
+        return _learn(changes, rules, request_id, None, waiting, answer)
+    except RecordError as error:
+        _refuse_waiting(changes, request_id, waiting, error)
+        return ()
+
+
+def _take_label(changes: Changes, rules: Rules, label: Feedback, fused_until: int) -> Sequence[Charge]:
+    """Learn a label or let it wait.
+
+    Raises:
+        RecordError: it cannot be used, and why.
+    """
+    request_id = label.request_id
+    new = Verdict(
+        learned=False,
+        label=rules.class_name(label.label),
+        revision=label.revision,
+        weight=label.weight,
+        appended=label.appended,
+        origin=label.origin,
+    )
     before = changes.verdict(request_id)
     if before is not None and new.place <= before.place:
         changes.counts["duplicate" if new.label == before.label else "superseded"] += 1
         return ()
     answer = changes.answer(request_id)
     if answer is not None:
-        return _learn(changes, rules, request_id, new, answer)
+        return _learn(changes, rules, request_id, before, new, answer)
     if before is not None and before.learned:
         # Its fused record is gone, and those go only after the label horizon.
-        changes.refuse(_too_late(rules, request_id, new))
-    elif fused_until - new.appended > rules.orphan_horizon_ms:
-        changes.refuse(_orphan(rules, request_id, new))
-    else:
-        changes.decide(request_id, new)
-        changes.counts["parked" if before is None else "superseded"] += 1
+        raise _too_late(rules)
+    if fused_until - new.appended > rules.orphan_horizon_ms:
+        raise _orphan(rules)
+    parked = msgspec.structs.replace(new, record=label.original())
+    changes.decide_after(before, request_id, parked)
+    changes.counts["parked" if before is None else "superseded"] += 1
     return ()
 
 
-def _learn(changes: Changes, rules: Rules, request_id: str, new: Verdict, answer: Answer) -> Sequence[Charge]:
-    """Charge a label against its answer, or refuse it; ``new`` has already won over what was there."""
+def _learn(
+    changes: Changes, rules: Rules, request_id: str, before: Verdict | None, new: Verdict, answer: Answer
+) -> Sequence[Charge]:
+    """Charge a label, which has won over the one ``before``, against its answer.
+
+    Raises:
+        RecordError: it cannot be charged, and why.
+    """
     if new.appended - answer.appended > rules.label_horizon_ms:
-        changes.refuse(_too_late(rules, request_id, new))
-        return ()
-    before = changes.verdict(request_id)
-    if before is not None and not before.learned:
-        before = None
-    try:
-        fused = _read(answer)
-        blocks = _blocks(changes, fused)
-        _check(rules, fused, blocks, before)
-    except RecordError as error:
-        changes.refuse(_dead_verdict(request_id, new, error.reason, error.detail))
-        return ()
+        raise _too_late(rules)
+    corrected = before if before is not None and before.learned else None
+    fused = credited(answer)
+    blocks = _blocks(changes, fused)
+    _check(rules, fused, blocks, corrected)
     generation = blocks[0].generation if blocks else 0
-    changes.decide(request_id, msgspec.structs.replace(new, learned=True, generation=generation, record=b""))
+    learned = msgspec.structs.replace(new, learned=True, generation=generation, record=b"")
+    changes.decide_after(before, request_id, learned)
     if fused.credit is None or not fused.components:
         changes.counts["taught-nothing"] += 1
         return ()
-    if before is not None and (before.label, before.weight) == (new.label, new.weight):
+    if corrected is not None and (corrected.label, corrected.weight) == (new.label, new.weight):
         changes.counts["duplicate"] += 1
         return ()
-    changes.counts["learned" if before is None else "corrected"] += 1
-    return _charges(rules, fused, fused.credit, before, new)
+    changes.counts["learned" if corrected is None else "corrected"] += 1
+    return _charges(rules, fused, fused.credit, corrected, new)
 
 
 def _charges(
-    rules: Rules, fused: _Credited, credit: Credit, before: Verdict | None, new: Verdict
+    rules: Rules, fused: Credited, credit: Credit, before: Verdict | None, new: Verdict
 ) -> Sequence[Charge]:
     added = Charge(
         credit, fused.segment, fused.components, rules.index[new.label], new.weight, 1, before is None
@@ -182,15 +178,7 @@ def _charges(
     return added._replace(label=rules.index[before.label], weight=before.weight, sign=-1), added
 
 
-def _read(answer: Answer) -> _Credited:
-    try:
-        return _decode(answer.value)
-    except msgspec.DecodeError as error:
-        detail = f"fused record at offset {answer.offset}: {error}"
-        raise RecordError("fused-unreadable", detail) from error
-
-
-def _blocks(changes: Changes, fused: _Credited) -> list[CreditBlock]:
+def _blocks(changes: Changes, fused: Credited) -> list[CreditBlock]:
     if fused.credit is None:
         return []
     digests = [fused.credit.everywhere] + ([fused.credit.segment] if fused.credit.segment else [])
@@ -203,10 +191,12 @@ def _blocks(changes: Changes, fused: _Credited) -> list[CreditBlock]:
     return blocks
 
 
-def _check(rules: Rules, fused: _Credited, blocks: list[CreditBlock], before: Verdict | None) -> None:
+def _check(rules: Rules, fused: Credited, blocks: list[CreditBlock], before: Verdict | None) -> None:
     """What a fused record of our own always fulfils, so that one foreign record cannot stop the learner."""
-    if any(len(output) != len(rules.classes) for output in fused.components.values()):
-        raise RecordError("fused-unreadable", f"an output does not have {len(rules.classes)} probabilities")
+    classes = len(rules.classes)
+    for output in fused.components.values():
+        if len(output) != classes:
+            raise RecordError("fused-unreadable", f"an output does not have {classes} probabilities")
     for block in blocks:
         strangers = fused.components.keys() - set(block.members)
         if strangers:
@@ -215,19 +205,17 @@ def _check(rules: Rules, fused: _Credited, blocks: list[CreditBlock], before: Ve
         raise RecordError("unknown-class", f"the label to correct, {before.label!r}, is no class of the task")
 
 
-def _too_late(rules: Rules, request_id: str, label: Verdict) -> DeadLabel:
+def _too_late(rules: Rules) -> RecordError:
     detail = f"appended more than {rules.label_horizon_ms / 1000:g} s after the fused record"
-    return _dead_verdict(request_id, label, "label-horizon", detail)
+    return RecordError("label-horizon", detail)
 
 
-def _orphan(rules: Rules, request_id: str, label: Verdict) -> DeadLabel:
+def _orphan(rules: Rules) -> RecordError:
     detail = f"no fused record of this request within {rules.orphan_horizon_ms / 1000:g} s"
-    return _dead_verdict(request_id, label, "orphan", detail)
+    return RecordError("orphan", detail)
 
 
-def _dead(label: Feedback, reason: str, detail: str) -> DeadLabel:
-    return DeadLabel(reason, detail, label.request_id, label.appended, label.origin, label.record)
-
-
-def _dead_verdict(request_id: str, label: Verdict, reason: str, detail: str) -> DeadLabel:
-    return DeadLabel(reason, detail, request_id, label.appended, label.origin, label.record)
+def _refuse_waiting(changes: Changes, request_id: str, waiting: Verdict, error: RecordError) -> None:
+    changes.refuse(
+        DeadLabel(error.reason, error.detail, request_id, waiting.appended, waiting.origin, waiting.record)
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from msgspec import Struct
@@ -10,7 +11,9 @@ from stream_ensemble.messages import CreditBlock, Label, Source
 
 
 class Answer(NamedTuple):
-    """A fused record: where it stands in the fused topic, its append time (ms) and its bytes."""
+    """A fused record: the offset of its record in the fused topic, its append time (ms), and what is kept of
+    it.
+    """
 
     offset: int
     appended: int
@@ -21,7 +24,8 @@ class Feedback(NamedTuple):
     """A label as it arrived, read and found in order by itself.
 
     ``appended`` and ``origin`` are those of the record the label was first written in, even if it was
-    forwarded. ``record`` is the whole record as bytes that mean nothing here, for the dead-letter topic.
+    forwarded. ``original`` makes a record of this label alone, as bytes that mean nothing here, for the
+    dead-letter topic: asked for only where the label has to wait or cannot be used.
     """
 
     request_id: str
@@ -30,13 +34,13 @@ class Feedback(NamedTuple):
     weight: float
     appended: int
     origin: Source
-    record: bytes
+    original: Callable[[], bytes]
 
 
 class Verdict(Struct, frozen=True, array_like=True, gc=False):
     """What became of a request's newest label: learned, or parked until its fused record comes.
 
-    ``label`` is the class's name. ``record`` (see ``Feedback``) is kept while parked: the label may
+    ``label`` is the class's name. ``record`` (see ``Feedback.original``) is kept while parked: the label may
     still have to go to dead-letter.
     """
 

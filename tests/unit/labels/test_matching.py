@@ -8,14 +8,9 @@ import msgspec
 import numpy as np
 import pytest
 
+from stream_ensemble.core.labels.answers import keep_answer
 from stream_ensemble.core.labels.changes import Changes
-from stream_ensemble.core.labels.matching import (
-    Charge,
-    give_up_orphans,
-    keep_answer,
-    take_answer,
-    take_labels,
-)
+from stream_ensemble.core.labels.matching import Charge, give_up_orphans, take_answer, take_labels
 from stream_ensemble.core.labels.records import Answer, Feedback
 from stream_ensemble.core.labels.rules import Rules
 from stream_ensemble.core.learning import credit_block
@@ -39,7 +34,7 @@ def answer(appended: int = 100, *, carries: bool = True, **fields: Any) -> Answe
 def label(
     value: str | int = "cat", *, at: int = 200, revision: int = 0, offset: int = 0, weight: float = 1.0
 ) -> Feedback:
-    return Feedback("r", value, revision, weight, at, ("feedback", 0, offset, 0), b"original bytes")
+    return Feedback("r", value, revision, weight, at, ("feedback", 0, offset, 0), lambda: b"original bytes")
 
 
 class Learner:
@@ -112,6 +107,18 @@ def test_an_early_label_waits_and_is_learned_when_its_fused_record_comes(flushed
     assert learner.changes.parked_count() == 0
 
 
+def test_the_original_is_made_only_of_a_label_that_waits_or_cannot_be_used() -> None:
+    made: list[str] = []
+
+    def one(request_id: str, value: str) -> Feedback:
+        return label(value)._replace(request_id=request_id, original=lambda: made.append(request_id) or b"")
+
+    learner = Learner()
+    learner.fused(answer())
+    learner.label(one("r", "cat"), one("r", "cat"), one("r", "dog"), one("early", "cat"), one("dead", "cow"))
+    assert made == ["early", "dead"]
+
+
 @pytest.mark.parametrize("flushed", [False, True])
 def test_of_two_early_labels_the_larger_revision_is_learned(flushed: bool) -> None:
     for first, second in (
@@ -123,8 +130,10 @@ def test_of_two_early_labels_the_larger_revision_is_learned(flushed: bool) -> No
         if flushed:
             learner.flush()
         learner.label(second)
+        assert learner.changes.parked_count() == 1
         learner.fused(answer())
         assert learner.signs == [(1, 0, True)]
+        assert learner.changes.parked_count() == 0
 
 
 def test_the_same_value_again_changes_nothing() -> None:
@@ -268,6 +277,10 @@ def test_an_answer_made_without_weights_teaches_nothing_and_is_counted(without: 
     [
         (answer(carries=False), "credit-not-found"),
         (Answer(1, 100, b"{"), "fused-unreadable"),
+        (Answer(1, 100, b""), "fused-unreadable"),
+        (Answer(1, 100, b"\x81"), "fused-unreadable"),
+        (Answer(1, 100, b'{"components": {}, "segment": "\xff"}'), "fused-unreadable"),
+        (Answer(1, 100, b'{"components": {}, "more": ' + b"[" * 100_000), "fused-unreadable"),
         (answer(components={"a": [1.0]}), "fused-unreadable"),
         (answer(components={"stranger": [0.5, 0.5]}), "credit-not-found"),
     ],
@@ -333,6 +346,9 @@ def test_refilling_keeps_answers_and_blocks_and_teaches_nothing() -> None:
     assert learner.charges == []
     assert learner.changes.block(D1) == BLOCK
     assert learner.changes.answer("r") == answer()
+    learner.label(label("dog", revision=1))
+    assert learner.signs == [(1, 1, True)]
+    assert learner.changes.parked_count() == 0
 
 
 def test_a_record_that_says_it_carries_blocks_and_cannot_be_read_is_refused() -> None:

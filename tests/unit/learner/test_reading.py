@@ -47,7 +47,7 @@ def test_a_label_at_home_is_read_with_its_place_and_kept_as_it_came() -> None:
     (label,) = found.here
     assert (label.request_id, label.label, label.revision, label.weight) == ("r", "cat", 3, 0.5)
     assert (label.appended, label.origin) == (1000, ("feedback", home("r"), 100, 0))
-    assert unpack(label.record) == Original(b"r", record.value, [("traceparent", b"t")])
+    assert unpack(label.original()) == Original(b"r", record.value, [("traceparent", b"t")])
 
 
 def test_a_forwarded_label_keeps_when_and_where_it_was_first_written() -> None:
@@ -59,8 +59,8 @@ def test_a_null_key_is_no_fault_and_a_misplaced_label_is_for_elsewhere() -> None
     wrong = (home("r") + 1) % PARTITIONS
     found = read(Record(None, value("r")), partition=wrong)
     (item,) = found.elsewhere
-    assert (item.partition, item.key) == (home("r"), b"r")
-    assert (item.origin.partition, item.origin.offset, item.origin.appended) == (wrong, 100, 1000)
+    assert item.partition == home("r")
+    assert (item.label.origin, item.label.appended) == (("feedback", wrong, 100, 0), 1000)
     assert read(Record(None, value("r")), partition=home("r")).here
 
 
