@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -17,18 +17,29 @@ from stream_ensemble.errors import RecordError
 from stream_ensemble.kafka.chunks import Columns
 from stream_ensemble.kafka.decode import Read, Refused, decode, forwarded_from, matching_key, traces_of
 from stream_ensemble.kafka.distributions import are_distributions, check_distribution
-from stream_ensemble.messages import HEADER_FORWARDED, Forwarded, Prediction
+from stream_ensemble.messages import HEADER_FORWARDED, Forwarded, Milliseconds, Name, Prediction, RequestId
 
+
+class _Plain(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """What most predictions say, and nothing else: no field is left to be looked at."""
+
+    version: Literal[1]
+    kind: Literal["prediction"]
+    request_id: RequestId
+    member: Name
+    output: list[float]
+    at: Milliseconds | None = None
+
+
+_decode_plain: Final = msgspec.json.Decoder(_Plain).decode
 _decode_prediction: Final = msgspec.json.Decoder(Prediction).decode
 _key = attrgetter("key")
 _value = attrgetter("value")
 _headers = attrgetter("headers")
 _member = attrgetter("member")
 _request_id = attrgetter("request_id")
-_odd = attrgetter("abstain", "error", "segment")
 #: Headers that change how a record is read.
 _MEANING: Final = {HEADER_FORWARDED}
-_NOTHING_ODD: Final = {(False, None, None)}
 
 
 class SingleReader:
@@ -65,19 +76,13 @@ class SingleReader:
             ValueError, KeyError, TypeError, msgspec.DecodeError: not all are.
         """
         records = columns.records
-        messages = list(map(_decode_prediction, map(_value, records)))
+        messages, segments = _messages(records)
         keys = list(map(_key, records))
         # One comparison for the whole chunk; counting the separators rules out an id that contains one.
         written = "\0".join(list(map(_request_id, messages))).encode()
         if written != b"\0".join(keys) or written.count(b"\0") != len(keys) - 1:
             raise ValueError("a key that is not the id")
         traces = _only_traces(records) if any(map(_headers, records)) else {}
-        segments = {}
-        odd = set(map(_odd, messages))
-        if odd != _NOTHING_ODD:
-            if any(abstain or error is not None for abstain, error, _ in odd):
-                raise ValueError("an answer without an output")
-            segments = {i: m.segment for i, m in enumerate(messages) if m.segment is not None}
         rows = Predictions(
             self._members(topics, messages),
             keys,
@@ -94,7 +99,7 @@ class SingleReader:
         return Read(rows, records)
 
     def _members(
-        self, topics: int | NDArray[np.int64], messages: list[Prediction]
+        self, topics: int | NDArray[np.int64], messages: Sequence[_Plain | Prediction]
     ) -> int | NDArray[np.int64]:
         if isinstance(topics, int) and topics in self._alone:
             name = self._alone[topics]
@@ -106,7 +111,7 @@ class SingleReader:
             raise ValueError("a member of another topic")
         return members
 
-    def _outputs(self, messages: list[Prediction]) -> NDArray[np.float64]:
+    def _outputs(self, messages: Sequence[_Plain | Prediction]) -> NDArray[np.float64]:
         n, values = len(messages), self._values
         rows: list[list[float]] = [m.output for m in messages]  # type: ignore[misc]
         if set(map(len, rows)) != {values}:
@@ -195,6 +200,26 @@ class _Found(NamedTuple):
     request_id: bytes
     message: Prediction
     moved: Forwarded | None
+
+
+def _messages(records: Sequence[Any]) -> tuple[Sequence[_Plain | Prediction], dict[int, str]]:
+    """The messages of N records, which all have an output and no error, and the segments by place.
+
+    Raises:
+        ValueError, msgspec.DecodeError: not all do.
+    """
+    values = list(map(_value, records))
+    try:
+        return list(map(_decode_plain, values)), {}
+    except msgspec.ValidationError:
+        messages = list(map(_decode_prediction, values))
+    if any(map(_no_output, messages)):
+        raise ValueError("an answer without an output")
+    return messages, {i: m.segment for i, m in enumerate(messages) if m.segment is not None}
+
+
+def _no_output(message: Prediction) -> bool:
+    return message.abstain or message.error is not None
 
 
 def _only_traces(records: Sequence[Any]) -> dict[int, bytes]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
@@ -173,15 +174,17 @@ class FencedProducer:
         size = batch._builder.size()
         deliveries = []
         begin = 0
-        for place, (key, value) in enumerate(zip(keys, values, strict=True)):
-            carried = headers[place] if headers is not None else _NO_HEADERS
-            if batch._builder.append(timestamp=None, key=key, value=value, headers=carried) is None:
+        append = batch._builder.append
+        carried = repeat(_NO_HEADERS) if headers is None else headers
+        for place, (key, value, own) in enumerate(zip(keys, values, carried, strict=False)):
+            if append(timestamp=None, key=key, value=value, headers=own) is None:
                 if place > begin:
                     deliveries.append(Delivery(batch.future, begin, place))
                 self._count(batch, batch._builder.size() - size)
                 batch._builder.close()
                 batch, begin, size = self._new_batch(accumulator, tp), place, 0
-                batch._builder.append(timestamp=None, key=key, value=value, headers=carried)
+                append = batch._builder.append
+                append(timestamp=None, key=key, value=value, headers=own)
         deliveries.append(Delivery(batch.future, begin, len(keys)))
         self._count(batch, batch._builder.size() - size)
         return deliveries

@@ -110,12 +110,9 @@ class Slots:
 
     def cut(self, upto: int) -> list[bytes]:
         """Drop all slots before ``upto`` and return their ids (void ones are left out)."""
-        slots = np.arange(self.low, upto)
-        rows = self.row(slots)
+        rows = self.row(np.arange(self.low, upto))
         ids: list[bytes] = [i for i in self.ids[rows].tolist() if i is not None]
-        pop = self.slot_of.pop
-        for request_id in ids:
-            pop(request_id, None)
+        self._forget_all_before(upto, ids)
         for sparse in (self.segment_of, self.trace_of):
             for slot in [slot for slot in sparse if slot < upto]:
                 del sparse[slot]
@@ -123,6 +120,17 @@ class Slots:
         self.ids[rows] = None
         self.low = upto
         return ids
+
+    def _forget_all_before(self, upto: int, ids: list[bytes]) -> None:
+        """Take ``ids`` out of the dictionary, which holds nothing else of the slots before ``upto``."""
+        if self.high - upto > len(ids):
+            for request_id in ids:
+                self.slot_of.pop(request_id, None)
+            return
+        # What stays is less than what goes: looking up each one that goes would cost more.
+        live = self.ids[self.row(np.arange(upto, self.high))].tolist()
+        kept = ((i, slot) for slot, i in enumerate(live, upto) if i is not None)
+        self.slot_of = defaultdict(self.slot_of.default_factory, kept)
 
 
 _ARRAYS = (
