@@ -115,8 +115,8 @@ def serve_pages(
 
 
 def settle_memory() -> None:
-    """After start: what is loaded stays, so the collector need not look at it again; what is freed is kept for
-    the next chunk instead of going back to the kernel, which would have to clear it each time.
+    """After start: what is loaded stays, so the collector need not look at it again; what is freed is kept
+    for the next chunk instead of going back to the kernel, which would have to clear it each time.
     """
     _keep_freed_memory()
     gc.collect()

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 FREE, OPEN, DECIDED, RELEASED = 0, 1, 2, 3
 _FIRST_CAPACITY = 1 << 12
+#: Looking up an id to take it out of the dictionary costs so many times what keeping one in a new one does.
+_WORTH_KEEPING = 3
 
 
 class Slots:
@@ -123,11 +125,10 @@ class Slots:
 
     def _forget_all_before(self, upto: int, ids: list[bytes]) -> None:
         """Take ``ids`` out of the dictionary, which holds nothing else of the slots before ``upto``."""
-        if self.high - upto > len(ids):
+        if self.high - upto > _WORTH_KEEPING * len(ids):
             for request_id in ids:
                 self.slot_of.pop(request_id, None)
             return
-        # What stays is less than what goes: looking up each one that goes would cost more.
         live = self.ids[self.row(np.arange(upto, self.high))].tolist()
         kept = ((i, slot) for slot, i in enumerate(live, upto) if i is not None)
         self.slot_of = defaultdict(self.slot_of.default_factory, kept)
