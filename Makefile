@@ -68,8 +68,16 @@ test-integration: $(STAMP) $(SERVERS) ## the tests on real servers only
 	pytest -m real
 
 .PHONY: bench
-bench: $(STAMP) $(SERVERS) ## measure (BENCH_ARGS="...")
+bench: $(STAMP) $(SERVERS) ## measure (BENCH_ARGS="throughput | columnar | latency | workers | open | start | all ...")
 	python -m benchmarks $(BENCH_ARGS)
+
+# Where the recorded streams are: letter.npz, weather.npz, bike.npz.
+STREAMS ?= $(firstword $(wildcard shared/data/streams ../shared/data/streams))
+
+.PHONY: bench-learning
+bench-learning: $(STAMP) ## losses of the learned weights beside their bars (STREAMS=DIR)
+	@[ -n "$(STREAMS)" ] || { echo "name the folder of the recorded streams: make bench-learning STREAMS=DIR" >&2; exit 2; }
+	python -m benchmarks.learning --streams $(STREAMS)
 
 .PHONY: demo
 demo: $(STAMP) $(SERVERS) ## the whole job on five real models, 90 s at most (DEMO_ARGS="--out DIR --seed N")

@@ -4,91 +4,105 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.job import CLASSES, INPUTS, MEMBERS, WEIGHTS, create_topics
-from stream_ensemble.embedded.ports import free_port
+from benchmarks.servers import Servers
+from benchmarks.task import MEMBERS
+from benchmarks.topics import create_topics
+from stream_ensemble.embedded.process import ChildProcess
 
-_SETTINGS = """\
-app = "{run}"
-[kafka]
-bootstrap_servers = ["{bootstrap}"]
-[redis]
-url = "{redis}"
-[worker]
-data_dir = "{folder}"
-[ensembles.bench]
-members = {members}
-deadline_ms = 60000
-[ensembles.bench.task]
-classes = {classes}
-[ensembles.bench.topics]
-requests = ""
-fused = "{run}.fused"
-late = "{run}.late"
-feedback = "{run}.feedback"
-weights = "{run}.weights"
-applied = "{run}.applied"
-dead_letter = "{run}.dead-letter"
-[ensembles.bench.learning]
-algorithm = "fixed"
-weights = {weights}
-"""
+ROOT = Path(__file__).parents[1]
+PEERS = Path(__file__).parent / "peers"
+
+
+class MissingToolError(Exception):
+    """A contestant cannot run here; one line that says what to install."""
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
-    """A contestant ready to be started once: its output topics exist."""
+class Run:
+    """One run of a contestant: its input topics, its output topic, a folder of its own."""
 
-    command: Sequence[str]
-    environment: Mapping[str, str]
+    name: str
+    servers: Servers
+    inputs: tuple[str, ...]
     output: str
+    folder: Path
 
 
-def ours(run: str, bootstrap: str, redis: str, folder: Path) -> Started:
-    """``faust -A stream_ensemble.fuse worker`` with everything on: index, fences, deadlines, ledger, credit,
-    commits, metrics.
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What starts one process of a contestant."""
+
+    argv: Sequence[str | Path]
+    environment: Mapping[str, str]
+
+    def start(self, run: Run, name: str = "worker") -> ChildProcess:
+        """Start it; what it says stands in the file ``name`` of the run's folder."""
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), **self.environment}
+        return ChildProcess(run.name, list(self.argv), run.folder / name, env=environment)
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """Someone who does the job.
+
+    Attributes:
+        command: makes the topics of a run and says how to start it.
+        prepare: gets ready what it needs; raises ``MissingToolError``.
+        warm_s: seconds of output before its window opens.
+        longest_s: its window is not longer.
+        columnar: it publishes records of many answers.
+        versions: of what it rests on.
     """
-    settings = folder / "ensemble.toml"
-    weights = "{" + ", ".join(f"{m} = {w}" for m, w in zip(MEMBERS, WEIGHTS, strict=True)) + "}"
-    settings.write_text(
-        _SETTINGS.format(
-            run=run,
-            bootstrap=bootstrap,
-            redis=redis,
-            folder=folder / "data",
-            members=list(MEMBERS),
-            classes=list(CLASSES),
-            weights=weights,
-        )
-    )
-    names = ("fused", "late", "feedback", "weights", "applied", "dead-letter")
-    create_topics(bootstrap, tuple(f"{run}.{name}" for name in names))
-    command = [*_faust("stream_ensemble.fuse"), "--web-port", str(free_port())]
-    environment = {**os.environ, "STREAM_ENSEMBLE_CONFIG": str(settings)}
-    return Started(command, environment, f"{run}.fused")
+
+    name: str
+    command: Callable[[Run], Command]
+    prepare: Callable[[], None] = lambda: None
+    warm_s: float = 2.0
+    longest_s: float = float("inf")
+    columnar: bool = False
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
-def plain_agent(run: str, bootstrap: str, redis: str, folder: Path) -> Started:
-    """The peer of the first bar: see ``peers/plain_agent.py``."""
-    create_topics(bootstrap, (f"{run}.fused",))
-    environment = {
-        **os.environ,
-        "BENCH_GROUP": run,
-        "BENCH_BOOTSTRAP": bootstrap,
-        "BENCH_OUTPUT": f"{run}.fused",
-        "BENCH_DATADIR": str(folder / "data"),
+def new_run(servers: Servers, name: str, number: int, inputs: Sequence[str] | None = None) -> Run:
+    """A run whose output topic nobody else has; without ``inputs``, its input topics neither."""
+    run = f"{name.replace('_', '-')}-{number}-{int(time.time())}"
+    folder = servers.folder / run
+    folder.mkdir()
+    return Run(run, servers, tuple(inputs or input_names(run)), f"{run}.fused", folder)
+
+
+def input_names(prefix: str) -> tuple[str, ...]:
+    """The topics of the members' predictions, in the order of ``MEMBERS``."""
+    return tuple(f"{prefix}.predictions.{member}" for member in MEMBERS)
+
+
+def peer_environment(run: Run, linger_ms: int = 5) -> dict[str, str]:
+    """What ``peers/given.py`` reads, and the peers in other languages."""
+    return {
+        "BENCH_LINGER_MS": str(linger_ms),
+        "BENCH_BOOTSTRAP": run.servers.bootstrap,
+        "BENCH_GROUP": run.name,
+        "BENCH_INPUTS": ",".join(run.inputs),
+        "BENCH_OUTPUT": run.output,
+        "BENCH_FOLDER": str(run.folder),
     }
-    command = [*_faust("benchmarks.peers.plain_agent"), "--web-port", str(free_port())]
-    return Started(command, environment, f"{run}.fused")
 
 
-def _faust(module: str) -> list[str]:
-    return [sys.executable, "-m", "faust", "-A", module, "worker", "-l", "warn"]
+def python_peer(module: str, python: str | Path = sys.executable) -> Callable[[Run], Command]:
+    """A module of ``benchmarks.peers`` that is run as a program."""
+
+    def command(run: Run) -> Command:
+        create_topics(run.servers.bootstrap, (run.output,))
+        return Command([python, "-m", f"benchmarks.peers.{module}"], peer_environment(run))
+
+    return command
 
 
-CONTESTANTS = {"stream_ensemble": ours, "plain_agent": plain_agent}
-#: Topics that all read.
-SHARED = INPUTS
+def faust(module: str, port: int) -> list[str]:
+    """The command line of a Faust worker."""
+    return [sys.executable, "-m", "faust", "-A", module, "worker", "-l", "warn", "--web-port", str(port)]

@@ -1,94 +1,69 @@
-"""The job every worker is measured on: 4 members, 3 classes, 4 partitions, JSON in, one JSON out per request.
-
-The input is loaded once per run; every worker reads the same topics from the beginning and writes to output
-topics of its own.
-"""
+"""The requests of a benchmark and what the members answer, the same in every run."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-import orjson
-from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic
 from numpy.typing import NDArray
 
-MEMBERS = ("m0", "m1", "m2", "m3")
-CLASSES = ("a", "b", "c")
-PARTITIONS = 4
-WEIGHTS = (0.1, 0.2, 0.3, 0.4)
-INPUTS = tuple(f"bench.predictions.{member}" for member in MEMBERS)
+from benchmarks.task import CLASSES, MEMBERS
+
+ID_BYTES = 32
+#: Leading hex digits of an id, which say the request's number.
+_NUMBER_DIGITS = 8
+#: Probabilities have four decimals.
+SCALE = 10_000
 #: How far the members' records of one request are apart in the log, in requests.
 _DISPLACEMENT = 64
+_HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
+_DIGIT = np.full(256, -1, np.int64)
+_DIGIT[_HEX] = np.arange(16)
 
 
-def requests(count: int) -> tuple[list[bytes], NDArray[np.float64]]:
-    """Ids (32 hex digits, distinct) and probabilities, count x 4 x 3, four decimals, the same in every
-    run."""
-    rng = np.random.default_rng(7)
-    p = np.round(rng.dirichlet([2.0, 1.2, 0.8], size=(count, len(MEMBERS))), 4)
-    p[:, :, 2] = np.round(1.0 - p[:, :, 0] - p[:, :, 1], 4)
-    tails = rng.integers(0, 16**12, size=(count, 2))
-    ids = [b"%08x%012x%012x" % (i, a, b) for i, (a, b) in enumerate(tails.tolist())]
-    return ids, np.abs(p)
+@dataclass(frozen=True, slots=True)
+class Job:
+    """R requests.
+
+    Shapes: ids ``R x 32`` (bytes of hex digits, distinct); parts ``R x K x C`` of ``SCALE``, they sum to it.
+    """
+
+    ids: NDArray[np.uint8]
+    parts: NDArray[np.uint16]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def p(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The probabilities of some requests, R x K x C."""
+        return self.parts[rows] / SCALE
 
 
-def number_of(request_id: bytes) -> int:
-    """Which request an id of :func:`requests` names."""
-    return int(request_id[:8], 16)
+def make_job(count: int, seed: int = 7) -> Job:
+    """``count`` requests; a longer job does not begin like a shorter one."""
+    rng = np.random.default_rng(seed)
+    digits = np.empty((count, ID_BYTES), np.uint8)
+    shifts = np.arange(_NUMBER_DIGITS - 1, -1, -1) * 4
+    digits[:, :_NUMBER_DIGITS] = np.arange(count)[:, None] >> shifts & 15
+    digits[:, _NUMBER_DIGITS:] = rng.integers(0, 16, (count, ID_BYTES - _NUMBER_DIGITS), np.uint8)
+    parts = np.empty((count, len(MEMBERS), len(CLASSES)), np.uint16)
+    gammas = [rng.standard_gamma(shape, (count, len(MEMBERS)), np.float32) for shape in (2.0, 1.2, 0.8)]
+    total = sum(gammas)
+    for c in (1, 2):
+        parts[:, :, c] = gammas[c] / total * (SCALE - 1)
+    parts[:, :, 0] = SCALE - parts[:, :, 1] - parts[:, :, 2]
+    return Job(_HEX[digits], parts)
 
 
-def create_topics(bootstrap: str, names: tuple[str, ...]) -> None:
-    """Make topics with the broker's time as record time."""
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    config = {"message.timestamp.type": "LogAppendTime", "retention.ms": "-1"}
-    for made in admin.create_topics([NewTopic(n, PARTITIONS, 1, config=config) for n in names]).values():
-        made.result()
-
-
-def load(bootstrap: str, count: int, progress: Callable[[str], None]) -> None:
-    """Publish all predictions, keyed by request id, members displaced against each other."""
-    create_topics(bootstrap, INPUTS)
-    ids, p = requests(count)
+def orders(count: int) -> list[NDArray[np.int64]]:
+    """In which order each member answers: displaced against the others by up to 64 requests."""
     rng = np.random.default_rng(3)
-    orders = [np.argsort(np.arange(count) + rng.uniform(0, _DISPLACEMENT, count)) for _ in MEMBERS]
-    producer = Producer(
-        {
-            "bootstrap.servers": bootstrap,
-            "partitioner": "murmur2_random",
-            "linger.ms": 20,
-            "batch.size": 262_144,
-            "queue.buffering.max.messages": 2_000_000,
-            "acks": "all",
-        }
-    )
-    failures: list[Any] = []
-    at = int(time.time() * 1000)
+    return [np.argsort(np.arange(count) + rng.uniform(0, _DISPLACEMENT, count)) for _ in MEMBERS]
 
-    def delivered(error: Any, _: Any) -> None:
-        if error is not None:
-            failures.append(error)
 
-    for place in range(count):
-        for k, member in enumerate(MEMBERS):
-            i = int(orders[k][place])
-            value = orjson.dumps(
-                {
-                    "version": 1,
-                    "kind": "prediction",
-                    "request_id": ids[i].decode(),
-                    "member": member,
-                    "at": at,
-                    "output": p[i, k].tolist(),
-                }
-            )
-            producer.produce(INPUTS[k], value, ids[i], on_delivery=delivered)
-        if place % 500 == 0:
-            producer.poll(0)
-    producer.flush()
-    if failures:
-        raise RuntimeError(f"{len(failures)} predictions were not loaded, the first: {failures[0]}")
-    progress(f"loaded {count * len(MEMBERS):,} predictions")
+def numbers_of(ids: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Which request each id names; negative for what is no id of a job. Shapes: ``N x 32``, N."""
+    digits = _DIGIT[ids[:, :_NUMBER_DIGITS]]
+    numbers = digits @ (16 ** np.arange(_NUMBER_DIGITS - 1, -1, -1))
+    numbers[(digits < 0).any(axis=1)] = -1
+    return numbers

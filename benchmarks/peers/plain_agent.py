@@ -2,35 +2,34 @@
 record.
 
 State is lost in a crash, there are no deadlines, no dedup, no check of the input: less is asked of it than
-of ours. Settings by environment: BENCH_BOOTSTRAP, BENCH_OUTPUT, BENCH_GROUP.
+of ours.
 """
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import faust
 
-from benchmarks.job import INPUTS, MEMBERS, WEIGHTS
+from benchmarks.peers import given
+from benchmarks.task import CLASSES, MEMBERS, WEIGHTS
 
 app = faust.App(
-    os.environ["BENCH_GROUP"],
-    broker="kafka://" + os.environ["BENCH_BOOTSTRAP"],
-    datadir=os.environ["BENCH_DATADIR"],
+    given.GROUP,
+    broker="kafka://" + given.BOOTSTRAP,
+    datadir=f"{given.FOLDER}/data",
     id_format="{id}",
     topic_disable_leader=True,
     topic_allow_declare=False,
     stream_wait_empty=False,
-    # The settings that did best for it: a large buffer, batches of 256 KiB, commits each second.
-    stream_buffer_maxsize=65_536,
-    broker_commit_interval=1.0,
-    producer_linger=0.005,
-    producer_max_batch_size=262_144,
+    # The settings that did best for it: batches of 256 KiB, commits each second, Faust's own buffer.
+    broker_commit_interval=given.COMMIT_S,
+    producer_linger=given.LINGER_MS / 1000,
+    producer_max_batch_size=given.BATCH_BYTES,
     producer_acks=-1,
 )
-predictions = app.topic(*INPUTS, value_serializer="json", key_type=bytes, key_serializer="raw")
-fused = app.topic(os.environ["BENCH_OUTPUT"], value_serializer="json", key_type=bytes, key_serializer="raw")
+predictions = app.topic(*given.INPUTS, value_serializer="json", key_type=bytes, key_serializer="raw")
+fused = app.topic(given.OUTPUT, value_serializer="json", key_type=bytes, key_serializer="raw")
 waiting: dict[str, dict[str, list[float]]] = {}
 
 
@@ -45,6 +44,16 @@ async def fuse(stream: Any) -> None:
         if len(components) < len(MEMBERS):
             continue
         del waiting[request_id]
-        output = [sum(w * components[m][c] for w, m in zip(WEIGHTS, MEMBERS, strict=True)) for c in range(3)]
-        record = {"request_id": request_id, "status": "complete", "output": output, "components": components}
+        output = [
+            sum(w * components[m][c] for w, m in zip(WEIGHTS, MEMBERS, strict=True))
+            for c in range(len(CLASSES))
+        ]
+        record = {
+            "request_id": request_id,
+            "status": "complete",
+            "output": output,
+            "label": CLASSES[output.index(max(output))],
+            "components": components,
+            "weights_version": 1,
+        }
         await fused.send(key=event.key, value=record)
