@@ -16,10 +16,9 @@ def linear_pool(outputs: NDArray[np.float64], weights: NDArray[np.float64]) -> N
     the other with separate multiply and add, so that a row's result does not depend on the other rows and
     replay gives the same bits.
     """
-    x = torch.from_numpy(outputs)
-    w = torch.from_numpy(weights)
-    fused = w[:, 0, None] * x[:, 0]
-    for k in range(1, x.shape[1]):
-        fused += w[:, k, None] * x[:, k]
+    weighed = (torch.from_numpy(weights).unsqueeze(2) * torch.from_numpy(outputs)).unbind(1)
+    fused = weighed[0]
+    for one in weighed[1:]:
+        fused = fused + one
     result: NDArray[np.float64] = fused.numpy()
     return result
