@@ -72,7 +72,7 @@ bench: $(STAMP) $(SERVERS) ## measure (BENCH_ARGS="throughput | columnar | laten
 	python -m benchmarks $(BENCH_ARGS)
 
 # Where the recorded streams are: letter.npz, weather.npz, bike.npz.
-STREAMS ?= $(firstword $(wildcard shared/data/streams ../shared/data/streams))
+STREAMS ?=
 
 .PHONY: bench-learning
 bench-learning: $(STAMP) ## losses of the learned weights beside their bars (STREAMS=DIR)

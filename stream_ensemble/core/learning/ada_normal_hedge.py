@@ -16,13 +16,13 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_ensemble.core.learning.additive import Additive, Floats, Increments
+from stream_ensemble.core.learning.additive import AdditiveMean, Floats, Increments
 from stream_ensemble.core.learning.algorithm import Labelled
 from stream_ensemble.core.learning.losses import LogLoss, Loss, regrets
-from stream_ensemble.core.learning.pooling import over_awake, pooled_once
+from stream_ensemble.core.learning.pooling import over_awake
 
 
-class AdaNormalHedge(Additive):
+class AdaNormalHedge(AdditiveMean):
     """AdaNormalHedge over K members; credit is K weights, unnormalised.
 
     Args:
@@ -57,9 +57,8 @@ class AdaNormalHedge(Additive):
         """See ``Algorithm``."""
         return over_awake(credit, awake, self._floor)
 
-    def increments(self, credit: Floats, labelled: Labelled) -> Increments:
+    def taught(self, mixing: Floats, labelled: Labelled) -> Increments:
         """See ``Additive``."""
         points = self._loss.points(labelled.outputs, labelled.labels)
-        weights = pooled_once(self.pool, credit, labelled.awake)
-        r = regrets(self._loss, points, weights[:, None], labelled.awake, labelled.labels)[:, 0]
+        r = regrets(self._loss, points, mixing[:, None], labelled.awake, labelled.labels)[:, 0]
         return Increments({"R": r, "|r|": np.abs(r)}, {"B": np.abs(r)})

@@ -9,26 +9,38 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stream_ensemble.core.learning.algorithm import Labelled
 from stream_ensemble.core.learning.contribution import Contribution, Vector, discount, merged
+from stream_ensemble.core.learning.pooling import mean_of, pooled_once
 
 Floats = NDArray[np.float64]
+#: How an algorithm mixes requests: their weights, in whatever form it needs them to fuse and to learn.
+Mixing = TypeVar("Mixing")
 
 
 @dataclass(frozen=True, slots=True)
 class Increments:
-    """What R labels teach, one row each, not yet weighted or discounted: by array name, R x length."""
+    """What R labels teach, one row each, not yet weighted or discounted: by array name, R x length.
+
+    Where the arrays are parts of one matrix, sums before maxima, in their order and without gaps, ``matrix``
+    is that.
+    """
 
     sums: Mapping[str, Floats]
     maxima: Mapping[str, Floats]
+    matrix: Floats | None = None
 
 
-class Additive(ABC):
+class Additive(ABC, Generic[Mixing]):
     """Base of the algorithms whose state is sums and maxima over labels; order-free to rounding.
+
+    ``Mixing`` is what the weights of R requests are kept in, between fusing and learning. Credit is V, or
+    R x V (one per row), wherever it stands beside R rows.
 
     Attributes:
         half_lives: by array name, labels until an old increment counts half; absent or None: not discounted.
@@ -47,21 +59,40 @@ class Additive(ABC):
         An absent name is zeros.
         """
 
-    @abstractmethod
-    def increments(self, credit: Floats, labelled: Labelled) -> Increments:
-        """What each label teaches, at the credit its request was fused with: V, or R x V (one per row)."""
+    def credits_of(self, matrix: Floats, sums: Mapping[str, slice], maxima: Mapping[str, slice]) -> Floats:
+        """Credit of S states, given as a matrix with the arrays side by side, as in ``Increments.matrix``."""
+        return self.credits(
+            {name: matrix[:, place] for name, place in sums.items()},
+            {name: matrix[:, place] for name, place in maxima.items()},
+        )
 
     @abstractmethod
     def pool(self, credit: Floats, awake: NDArray[np.bool_]) -> Floats:
-        """See ``Algorithm``; credit is V, or R x V (one per row)."""
+        """See ``Algorithm``."""
+
+    @abstractmethod
+    def mixing(self, credit: Floats, outputs: Floats, awake: NDArray[np.bool_]) -> Mixing:
+        """How R requests are mixed. Shapes: outputs R x K x C, awake R x K."""
+
+    @abstractmethod
+    def shares(self, mixing: Mixing) -> Floats:
+        """As :meth:`pool`, R x K, or 1 x K where all rows are alike."""
+
+    @abstractmethod
+    def mix(self, mixing: Mixing, outputs: Floats, awake: NDArray[np.bool_]) -> Floats:
+        """The fused outputs, R x C; see ``Algorithm.fuse``."""
+
+    @abstractmethod
+    def taught(self, mixing: Mixing, labelled: Labelled) -> Increments:
+        """What each label teaches, at the mixing its request was fused with."""
 
     def fuse(self, credit: Floats, outputs: Floats, awake: NDArray[np.bool_]) -> Floats:
-        """See ``Algorithm``; credit is V, or R x V (one per row)."""
-        weights = self.pool(credit, awake)
-        fused = weights[:, 0, None] * outputs[:, 0]
-        for k in range(1, outputs.shape[1]):
-            fused += weights[:, k, None] * outputs[:, k]
-        return fused
+        """See ``Algorithm``."""
+        return self.mix(self.mixing(credit, outputs, awake), outputs, awake)
+
+    def increments(self, credit: Floats, labelled: Labelled) -> Increments:
+        """What each label teaches, at the credit its request was fused with."""
+        return self.taught(self.mixing(credit, labelled.outputs, labelled.awake), labelled)
 
     def merge(self, parts: Sequence[Contribution]) -> Contribution:
         """See ``Algorithm``."""
@@ -95,6 +126,22 @@ class Additive(ABC):
                 if half_life is not None:
                     arrays[name] = arrays[name] * discount(half_life, clock - part.clock)
         part.clock = clock
+
+
+class AdditiveMean(Additive[Floats]):
+    """Base of those that fuse to a weighted mean of the outputs: their mixing is weights, R x K or 1 x K."""
+
+    def mixing(self, credit: Floats, outputs: Floats, awake: NDArray[np.bool_]) -> Floats:
+        """See ``Additive``."""
+        return pooled_once(self.pool, credit, awake)
+
+    def shares(self, mixing: Floats) -> Floats:
+        """See ``Additive``."""
+        return mixing
+
+    def mix(self, mixing: Floats, outputs: Floats, awake: NDArray[np.bool_]) -> Floats:
+        """See ``Additive``."""
+        return mean_of(outputs, mixing)
 
 
 def _onto(held: Vector | None, new: Vector, combine: np.ufunc) -> Vector:

@@ -1,24 +1,26 @@
 """A recorded stream played through an algorithm, with the labels as late as they would come.
 
 The same functions as the live learner's. Rows of which none can see another one's label are fused as one
-chunk: the states between them are prefix sums of what the labels that arrive meanwhile teach.
+chunk: the states between them are prefix sums of what the labels that arrive meanwhile teach. An algorithm
+that is not order-free learns label by label, in order of arrival, then of request.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stream_ensemble.core.learning.additive import Additive
-from stream_ensemble.core.learning.algorithm import Labelled
-from stream_ensemble.core.learning.losses import Loss
+from stream_ensemble.core.learning.algorithm import Algorithm, Labelled
+from stream_ensemble.core.learning.contribution import Contribution, Vector
+from stream_ensemble.core.learning.losses import Floats, Labels, Loss
+from stream_ensemble.core.learning.prefix_states import PrefixStates
 
-Floats = NDArray[np.float64]
+Places = NDArray[np.int64]
 _LONGEST_CHUNK = 4096
-#: The arrival of a label that never comes.
-NEVER = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,126 +36,120 @@ class Stream:
 
     outputs: Floats
     awake: NDArray[np.bool_]
-    labels: NDArray[np.int64] | NDArray[np.float64]
-    arrival: NDArray[np.int64]
+    labels: Labels
+    arrival: Places
 
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What came of it: loss of every row (T), the members' shares in it (T x K), n labels learned before the
-    last row."""
+    """What came of it.
 
+    Attributes:
+        fused: T x C, zeros where nobody was awake.
+        losses: T, of the fused outputs.
+        weights: T x K, the members' shares in them.
+        n: labels learned before the last row.
+        final: K, the weights the last row would have had with everyone awake.
+    """
+
+    fused: Floats
     losses: Floats
     weights: Floats
     n: int
+    final: Floats
 
 
-def delayed(rows: int, delay: int) -> NDArray[np.int64]:
-    """Arrivals where each label comes ``delay`` requests late; 0: before the next request."""
-    return np.arange(rows, dtype=np.int64) + 1 + delay
-
-
-def in_bursts(rows: int, size: int) -> NDArray[np.int64]:
-    """Arrivals where labels come together, all of a block of ``size`` requests at its end."""
-    return (np.arange(rows, dtype=np.int64) // size + 1) * size
-
-
-def play(stream: Stream, algorithm: Additive, loss: Loss, clocks: NDArray[np.int64] | None = None) -> Played:
+def play(stream: Stream, algorithm: Algorithm, loss: Loss, clocks: Places | None = None) -> Played:
     """Fuse every row with what had been learned by then.
 
     Args:
         clocks: T, what forgetting is counted in; None: labels learned before each row, as the live learner.
     """
-    total, k = stream.awake.shape
+    total, k, classes = stream.outputs.shape
     order = np.argsort(stream.arrival, kind="stable")
-    arrivals = stream.arrival[order]
     soonest = np.minimum.accumulate(stream.arrival[::-1])[::-1]
-    learned_before = np.searchsorted(arrivals, np.arange(total), side="right")
-    state = _States(algorithm, total)
-    losses, weights = np.zeros(total), np.zeros((total, k))
-    start = 0
+    learned_before = np.searchsorted(stream.arrival[order], np.arange(total), side="right")
+    if clocks is None:
+        clocks = learned_before
+    learner: _Learner = (
+        _Chunks(algorithm, stream) if isinstance(algorithm, Additive) else _OneByOne(algorithm, stream)
+    )
+    fused, weights = np.zeros((total, classes)), np.zeros((total, k))
+    start, learned = 0, 0
     while start < total:
         stop = int(min(soonest[start], start + _LONGEST_CHUNK, total))
         rows = slice(start, stop)
         counts = learned_before[rows]
-        credit = state.credits(order[state.learned : counts[-1]], counts)
-        outputs, awake = stream.outputs[rows], stream.awake[rows]
-        fused = algorithm.fuse(credit, outputs, awake)
-        losses[rows] = loss.loss(loss.points(fused, stream.labels[rows]), stream.labels[rows])
-        weights[rows] = algorithm.pool(credit, awake)
-        labelled = Labelled(outputs, awake, stream.labels[rows], np.ones(stop - start), 0.0)
-        state.keep(rows, credit, labelled, counts if clocks is None else clocks[rows])
-        start = stop
-    return Played(losses, weights, state.learned)
+        arrived = order[learned : counts[-1]]
+        fused[rows], weights[rows] = learner.answer(rows, arrived, counts - learned, clocks[rows])
+        start, learned = stop, int(counts[-1])
+    losses = loss.loss(loss.points(fused, stream.labels), stream.labels)
+    final = algorithm.pool(learner.credit, np.ones((1, k), np.bool_))[0]
+    return Played(fused, losses, weights, learned, final)
 
 
-class _States:
-    """The learned state, and what each row's label will teach when it comes."""
+class _Learner(Protocol):
+    #: What the last row was fused with.
+    credit: Vector
 
-    def __init__(self, algorithm: Additive, total: int) -> None:
-        self.learned = 0
+    def answer(self, rows: slice, arrived: Places, counts: Places, clocks: Places) -> tuple[Floats, Floats]:
+        """Fused outputs and shares of R rows, of which row r is answered after the first ``counts[r]`` of the
+        ``arrived`` labels; ``clocks`` are what these rows' own labels will count as made at."""
+        ...
+
+
+class _Chunks:
+    """Order-free: all rows at once."""
+
+    def __init__(self, algorithm: Additive[Any], stream: Stream) -> None:
         self._algorithm = algorithm
-        self._clock = 0.0
-        self._clocks = np.zeros(total)
-        self._sums: dict[str, Floats] = {}
-        self._maxima: dict[str, Floats] = {}
-        self._taught_sums: dict[str, Floats] = {}
-        self._taught_maxima: dict[str, Floats] = {}
+        self._stream = stream
+        self._states = PrefixStates(algorithm, len(stream.labels))
+        self.credit = algorithm.credit(algorithm.merge([]))
 
-    def keep(self, rows: slice, credit: Floats, labelled: Labelled, clocks: NDArray[np.int64]) -> None:
-        """Work out what the labels of these rows teach, for later."""
-        taught = self._algorithm.increments(credit, labelled)
+    def answer(self, rows: slice, arrived: Places, counts: Places, clocks: Places) -> tuple[Floats, Floats]:
+        algorithm, labelled = self._algorithm, _labelled(self._stream, rows)
+        credit = self._states.credits(arrived, counts)
+        self.credit = credit[-1]
+        mixing = algorithm.mixing(credit, labelled.outputs, labelled.awake)
+        fused = algorithm.mix(mixing, labelled.outputs, labelled.awake)
+        self._states.keep(rows, algorithm.taught(mixing, labelled), clocks)
+        return fused, algorithm.shares(mixing)
+
+
+class _OneByOne:
+    """Label after label and row after row, each label at the credit its row was fused with."""
+
+    def __init__(self, algorithm: Algorithm, stream: Stream) -> None:
+        self._algorithm = algorithm
+        self._stream = stream
+        self._part = Contribution(algorithm.members)
+        self.credit = algorithm.credit(algorithm.merge([]))
+        self._credits = np.zeros((len(stream.labels), len(self.credit)))
+        self._clocks = np.zeros(len(stream.labels))
+
+    def answer(self, rows: slice, arrived: Places, counts: Places, clocks: Places) -> tuple[Floats, Floats]:
+        algorithm, stream = self._algorithm, self._stream
         self._clocks[rows] = clocks
-        for kept, arrays in ((self._taught_sums, taught.sums), (self._taught_maxima, taught.maxima)):
-            for name, array in arrays.items():
-                if name not in kept:
-                    kept[name] = np.zeros((len(self._clocks), array.shape[1]))
-                kept[name][rows] = array
+        fused, weights, learned = [], [], 0
+        for t, count in zip(range(rows.start, rows.stop), counts.tolist(), strict=True):
+            self._learn(arrived[learned:count])
+            learned = count
+            self._credits[t] = self.credit
+            outputs, awake = stream.outputs[t : t + 1], stream.awake[t : t + 1]
+            fused.append(algorithm.fuse(self.credit, outputs, awake))
+            weights.append(algorithm.pool(self.credit, awake))
+        return np.concatenate(fused), np.concatenate(weights)
 
-    def credits(self, arrived: NDArray[np.int64], counts: NDArray[np.int64]) -> Floats:
-        """Credit of each row of a chunk, R x V.
+    def _learn(self, arrived: Places) -> None:
+        for s in arrived.tolist():
+            one = _labelled(self._stream, slice(s, s + 1), float(self._clocks[s]))
+            self._algorithm.learn(self._part, self._credits[s], one)
+            self._part.n += 1
+        if len(arrived):
+            self.credit = self._algorithm.credit(self._algorithm.merge([self._part]))
 
-        Args:
-            arrived: the rows whose labels come meanwhile, in order.
-            counts: R; how many labels there are before each row.
-        """
-        clocks = self._clocks[arrived]
-        newest = np.maximum.accumulate(np.concatenate([[self._clock], clocks]))
-        which = counts - self.learned
-        sums = {
-            name: self._prefixes(name, array[arrived], self._sums.get(name), clocks, newest, np.add)
-            for name, array in self._taught_sums.items()
-        }
-        maxima = {
-            name: self._prefixes(name, array[arrived], self._maxima.get(name), clocks, newest, np.maximum)
-            for name, array in self._taught_maxima.items()
-        }
-        self._sums = {name: array[-1] for name, array in sums.items()}
-        self._maxima = {name: array[-1] for name, array in maxima.items()}
-        self._clock = float(newest[-1])
-        self.learned += len(arrived)
-        made = self._algorithm.credits(
-            {name: array[which] for name, array in sums.items()},
-            {name: array[which] for name, array in maxima.items()},
-        )
-        return made if made.ndim == 2 else np.broadcast_to(made, (len(counts), len(made)))
 
-    def _prefixes(
-        self,
-        name: str,
-        taught: Floats,
-        held: Floats | None,
-        clocks: Floats,
-        newest: Floats,
-        combine: np.ufunc,
-    ) -> Floats:
-        """States before and after each label: (labels + 1) x length."""
-        first = np.zeros(taught.shape[1]) if held is None else held
-        half_life = self._algorithm.half_lives.get(name)
-        if half_life is None:
-            result: Floats = combine.accumulate(np.concatenate([first[None], taught]), axis=0)
-            return result
-        grown = np.exp2((clocks - newest[0]) / half_life)
-        whole = combine.accumulate(np.concatenate([first[None], taught * grown[:, None]]), axis=0)
-        shrunk: Floats = whole * np.exp2(-(newest - newest[0]) / half_life)[:, None]
-        return shrunk
+def _labelled(stream: Stream, rows: slice, clock: float = 0.0) -> Labelled:
+    labels = stream.labels[rows]
+    return Labelled(stream.outputs[rows], stream.awake[rows], labels, np.ones(len(labels)), clock)

@@ -15,13 +15,13 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_ensemble.core.learning.additive import Additive, Floats, Increments
+from stream_ensemble.core.learning.additive import AdditiveMean, Floats, Increments
 from stream_ensemble.core.learning.algorithm import Labelled
 from stream_ensemble.core.learning.losses import LogLoss, Loss, own_regrets
 from stream_ensemble.core.learning.pooling import over_awake
 
 
-class BestSingle(Additive):
+class BestSingle(AdditiveMean):
     """Follow the leader over K members; credit is their scores.
 
     Args:
@@ -48,7 +48,7 @@ class BestSingle(Additive):
         leads = awake & (scores == scores.max(axis=-1, keepdims=True))
         return over_awake(leads.astype(np.float64), awake, 0.0)
 
-    def increments(self, credit: Floats, labelled: Labelled) -> Increments:
+    def taught(self, mixing: Floats, labelled: Labelled) -> Increments:
         """See ``Additive``."""
         awake = labelled.awake
         even = awake / np.maximum(awake.sum(axis=1, keepdims=True), 1)

@@ -19,13 +19,13 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_ensemble.core.learning.additive import Additive, Floats, Increments
+from stream_ensemble.core.learning.additive import AdditiveMean, Floats, Increments
 from stream_ensemble.core.learning.algorithm import Labelled
 from stream_ensemble.core.learning.losses import LogLoss, Loss, own_regrets
-from stream_ensemble.core.learning.pooling import over_awake, pooled_once
+from stream_ensemble.core.learning.pooling import over_awake
 
 
-class EWA(Additive):
+class EWA(AdditiveMean):
     """EWA over K members; credit is K weights, the largest 1.
 
     Args:
@@ -55,8 +55,7 @@ class EWA(Additive):
         """See ``Algorithm``."""
         return over_awake(credit, awake, self._floor)
 
-    def increments(self, credit: Floats, labelled: Labelled) -> Increments:
+    def taught(self, mixing: Floats, labelled: Labelled) -> Increments:
         """See ``Additive``."""
-        weights = pooled_once(self.pool, credit, labelled.awake)
-        r = own_regrets(self._loss, labelled.outputs, weights, labelled.awake, labelled.labels)
+        r = own_regrets(self._loss, labelled.outputs, mixing, labelled.awake, labelled.labels)
         return Increments({"R": r}, {})

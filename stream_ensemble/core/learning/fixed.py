@@ -1,4 +1,8 @@
-"""Weights that no label moves: given ones, or the same for everyone."""
+"""Weights that no label moves.
+
+``w_i`` as given, over the awake. Regret against the best fixed weights: whatever these lack. Order-free, as
+nothing is learned.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,13 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_ensemble.core.learning.additive import Additive, Floats, Increments
+from stream_ensemble.core.learning.additive import AdditiveMean, Floats, Increments
 from stream_ensemble.core.learning.algorithm import Labelled
 from stream_ensemble.core.learning.contribution import Vector
 from stream_ensemble.core.learning.pooling import over_awake
 
 
-class Fixed(Additive):
+class Fixed(AdditiveMean):
     """Given weights over K members, renormalised over the awake; credit is these K numbers."""
 
     def __init__(self, members: tuple[str, ...], weights: Vector, name: str = "fixed") -> None:
@@ -30,11 +34,6 @@ class Fixed(Additive):
         """See ``Algorithm``; no floor, for a zero was meant."""
         return over_awake(credit, awake, 0.0)
 
-    def increments(self, credit: Floats, labelled: Labelled) -> Increments:
+    def taught(self, mixing: Floats, labelled: Labelled) -> Increments:
         """Nothing to learn."""
         return Increments({}, {})
-
-
-def uniform(members: tuple[str, ...]) -> Fixed:
-    """The same weight for everyone: the plain average."""
-    return Fixed(members, np.ones(len(members)), "uniform")

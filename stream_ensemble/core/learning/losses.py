@@ -13,6 +13,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_ensemble.core.learning.pooling import largest
+
 Floats = NDArray[np.float64]
 #: Class numbers (classification) or values (regression).
 Labels = NDArray[np.int64] | NDArray[np.float64]
@@ -48,6 +50,13 @@ class Loss(Protocol):
         """The loss of fused points. Shapes: R x D, R, result R."""
         ...
 
+    def curvature(self, mean: Floats, labels: Labels) -> Floats:
+        """d2L/dm2; for a loss with a kink, that of the parabola that touches it at m and lies above it.
+
+        Shapes: R x D, R, result R x D.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class LogLoss:
@@ -74,6 +83,11 @@ class LogLoss:
         """See ``Loss``; a probability below 1e-15 counts as 1e-15."""
         return -np.log(np.maximum(mean[:, 0], 1e-15))
 
+    def curvature(self, mean: Floats, labels: Labels) -> Floats:
+        """See ``Loss``."""
+        result: Floats = 1.0 / np.maximum(mean, _TINY) ** 2
+        return result
+
 
 @dataclass(frozen=True, slots=True)
 class Brier:
@@ -96,6 +110,10 @@ class Brier:
         result: Floats = (difference**2).sum(axis=1)
         return result
 
+    def curvature(self, mean: Floats, labels: Labels) -> Floats:
+        """See ``Loss``."""
+        return np.full(mean.shape, 2.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Square:
@@ -117,6 +135,10 @@ class Square:
         result: Floats = ((mean - _bounded(labels)[:, None]) ** 2).sum(axis=1)
         return result
 
+    def curvature(self, mean: Floats, labels: Labels) -> Floats:
+        """See ``Loss``."""
+        return np.full(mean.shape, 2.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Absolute:
@@ -137,6 +159,10 @@ class Absolute:
         """See ``Loss``."""
         result: Floats = np.abs(mean - _bounded(labels)[:, None]).sum(axis=1)
         return result
+
+    def curvature(self, mean: Floats, labels: Labels) -> Floats:
+        """See ``Loss``."""
+        return _above_a_kink(mean - _bounded(labels)[:, None])
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +193,10 @@ class Pinball:
         result: Floats = np.where(over > 0, (1 - taus) * over, -taus * over).mean(axis=1)
         return result
 
+    def curvature(self, mean: Floats, labels: Labels) -> Floats:
+        """See ``Loss``; the kink is half that of an absolute value."""
+        return _above_a_kink(mean - _bounded(labels)[:, None]) / (2 * len(self.taus))
+
 
 def regrets(loss: Loss, points: Floats, weights: Floats, awake: NDArray[np.bool_], labels: Labels) -> Floats:
     """Linearised regrets of K members against J mixtures of them.
@@ -179,11 +209,13 @@ def regrets(loss: Loss, points: Floats, weights: Floats, awake: NDArray[np.bool_
     gradient = loss.gradient(mean, labels)
     of_mean = (gradient * mean).sum(axis=2, keepdims=True)
     of_members = np.matmul(gradient, points.transpose(0, 2, 1))
-    size = np.maximum(np.abs(of_mean), np.abs(of_members).max(axis=2, keepdims=True))
-    r = of_mean - of_members
+    size = np.maximum(np.abs(of_mean), largest(np.abs(of_members)))
+    r: Floats = of_mean - of_members
     significant = awake[:, None] & (np.abs(r) >= _TINY * size)
-    result: Floats = np.where(significant, np.clip(r, -_LARGEST_REGRET, loss.clip), 0.0)
-    return result
+    np.minimum(r, loss.clip, out=r)
+    np.maximum(r, -_LARGEST_REGRET, out=r)
+    r *= significant
+    return r
 
 
 def own_regrets(
@@ -201,6 +233,14 @@ def own_regrets(
     r = (weights * own).sum(axis=1, keepdims=True) - own
     significant = awake & (np.abs(r) >= _TINY * np.abs(own).max(axis=1, keepdims=True))
     result: Floats = np.where(significant, np.clip(r, -_LARGEST_REGRET, _LARGEST_REGRET), 0.0)
+    return result
+
+
+def _above_a_kink(distances: Floats) -> Floats:
+    """``1 / |u|``: the curvature of the parabola that touches ``|u|`` there and is centred on the kink."""
+    sizes = np.abs(distances)
+    mean = sizes.mean()
+    result: Floats = 1.0 / np.maximum(sizes, 1e-6 * mean if mean > 0 else 1.0)
     return result
 
 

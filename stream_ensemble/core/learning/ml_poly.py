@@ -18,13 +18,13 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_ensemble.core.learning.additive import Additive, Floats, Increments
+from stream_ensemble.core.learning.additive import AdditiveMean, Floats, Increments
 from stream_ensemble.core.learning.algorithm import Labelled
 from stream_ensemble.core.learning.losses import LogLoss, Loss, regrets
-from stream_ensemble.core.learning.pooling import over_awake, pooled_once
+from stream_ensemble.core.learning.pooling import largest, over_awake
 
 
-class MLPoly(Additive):
+class MLPoly(AdditiveMean):
     """ML-Poly over K members; credit is K weights, unnormalised.
 
     Args:
@@ -56,19 +56,18 @@ class MLPoly(Additive):
         """See ``Algorithm``."""
         return over_awake(credit, awake, self._floor)
 
-    def increments(self, credit: Floats, labelled: Labelled) -> Increments:
+    def taught(self, mixing: Floats, labelled: Labelled) -> Increments:
         """See ``Additive``."""
         points = self._loss.points(labelled.outputs, labelled.labels)
-        weights = pooled_once(self.pool, credit, labelled.awake)
-        r = regrets(self._loss, points, weights[:, None], labelled.awake, labelled.labels)[:, 0]
+        r = regrets(self._loss, points, mixing[:, None], labelled.awake, labelled.labels)[:, 0]
         return Increments({"R": r, "V": r * r, "|r|": np.abs(r)}, {"B": np.abs(r)})
 
 
 def ml_poly_weights(R: Floats, V: Floats, B: Floats) -> Floats:
     """``max(R, 0) / (V + max(B)^2)``, scaled to a maximum of 1. Shapes: ... x K each and result."""
-    positive = np.maximum(R, 0.0)
-    spread = V + B.max(axis=-1, keepdims=True, initial=0.0) ** 2
-    weights = np.where((positive > 0) & (spread > 0), positive / np.where(spread > 0, spread, 1.0), 0.0)
-    peak = weights.max(axis=-1, keepdims=True, initial=0.0)
-    result: Floats = weights / np.where(peak > 0, peak, 1.0)
-    return result
+    spread = V + largest(B) ** 2
+    weights: Floats = np.maximum(R, 0.0)
+    weights /= np.where(spread > 0, spread, np.inf)
+    peak = largest(weights)
+    weights /= np.where(peak > 0, peak, 1.0)
+    return weights

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -18,15 +19,38 @@ def over_awake(values: Vector, awake: NDArray[np.bool_], floor: float) -> NDArra
     ... x K.
     """
     count = awake.sum(axis=-1, keepdims=True)
-    raw = np.where(awake, values, 0.0)
-    peak = raw.max(axis=-1, keepdims=True)
+    weights: NDArray[np.float64] = values * awake
+    peak = largest(weights)
     # Divided by the largest first: a sum of tiny or huge values neither vanishes nor overflows.
-    raw = raw / np.where(peak > 0, peak, 1.0)
-    total = raw.sum(axis=-1, keepdims=True)
-    share = awake / np.maximum(count, 1)
-    weights = np.where(total > 0, raw / np.where(total > 0, total, 1.0), share)
-    result: NDArray[np.float64] = (1.0 - floor) * weights + floor * share
+    weights /= np.where(peak > 0, peak, 1.0)
+    total = weights.sum(axis=-1, keepdims=True)
+    learned = total > 0
+    weights *= (1.0 - floor) / np.where(learned, total, 1.0)
+    weights += awake * (np.where(learned, floor, 1.0) / np.maximum(count, 1))
+    return weights
+
+
+def largest(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The largest of the K numbers of each row, none of which is negative; 0 where K is 0.
+
+    Shapes: ... x K, result ... x 1.
+    """
+    *rows, k = values.shape
+    # NumPy's maximum over a short last axis is slow; over the first it is not.
+    first = np.ascontiguousarray(values.reshape(math.prod(rows), k).T)
+    result: NDArray[np.float64] = first.max(axis=0, initial=0.0).reshape(*rows, 1)
     return result
+
+
+def mean_of(outputs: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The weighted means of R rows. Shapes: outputs R x K x C, weights R x K or 1 x K; result R x C.
+
+    Member after member, so that a row's result does not depend on the other rows.
+    """
+    fused = weights[:, 0, None] * outputs[:, 0]
+    for k in range(1, outputs.shape[1]):
+        fused += weights[:, k, None] * outputs[:, k]
+    return fused
 
 
 def pooled_once(

@@ -1,8 +1,8 @@
 """Gradient descent in softmax logits: ``w = softmax(theta)``, ``theta_i += rate w_i r_i``.
 
 ``dL/dtheta_i = -w_i r_i`` exactly, with the w the request was fused with (over the awake), so gradients add
-up: order-free here, and stale by the labels' delay. A fixed rate needs tuning to the loss's scale: for
-comparison.
+up: order-free here, and stale by the labels' delay. A fixed rate needs tuning to the loss's scale, and no
+regret bound is claimed (the loss is not convex in the logits): for comparison.
 
 References:
     Kivinen, Warmuth (1997), Exponentiated gradient versus gradient descent; for the softmax form torch's
@@ -16,13 +16,13 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_ensemble.core.learning.additive import Additive, Floats, Increments
+from stream_ensemble.core.learning.additive import AdditiveMean, Floats, Increments
 from stream_ensemble.core.learning.algorithm import Labelled
 from stream_ensemble.core.learning.losses import LogLoss, Loss, regrets
-from stream_ensemble.core.learning.pooling import over_awake, pooled_once
+from stream_ensemble.core.learning.pooling import over_awake
 
 
-class SoftmaxGradient(Additive):
+class SoftmaxGradient(AdditiveMean):
     """Softmax weights over K members; credit is K weights, the largest 1.
 
     Args:
@@ -48,9 +48,8 @@ class SoftmaxGradient(Additive):
         """See ``Algorithm``."""
         return over_awake(credit, awake, 0.0)
 
-    def increments(self, credit: Floats, labelled: Labelled) -> Increments:
+    def taught(self, mixing: Floats, labelled: Labelled) -> Increments:
         """See ``Additive``."""
         points = self._loss.points(labelled.outputs, labelled.labels)
-        weights = pooled_once(self.pool, credit, labelled.awake)
-        r = regrets(self._loss, points, weights[:, None], labelled.awake, labelled.labels)[:, 0]
-        return Increments({"-gradient": weights * r}, {})
+        r = regrets(self._loss, points, mixing[:, None], labelled.awake, labelled.labels)[:, 0]
+        return Increments({"-gradient": mixing * r}, {})

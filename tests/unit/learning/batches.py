@@ -10,15 +10,18 @@ from numpy.typing import NDArray
 
 from stream_ensemble.core.learning.ada_normal_hedge import AdaNormalHedge
 from stream_ensemble.core.learning.additive import Additive
-from stream_ensemble.core.learning.algorithm import Labelled
+from stream_ensemble.core.learning.algorithm import Algorithm, Labelled
 from stream_ensemble.core.learning.bank import LINEAR_ARMS, Bank
 from stream_ensemble.core.learning.best_single import BestSingle
+from stream_ensemble.core.learning.boa import BOA
 from stream_ensemble.core.learning.contribution import Contribution
+from stream_ensemble.core.learning.dorm import DORM
 from stream_ensemble.core.learning.ewa import EWA
-from stream_ensemble.core.learning.fixed import Fixed, uniform
+from stream_ensemble.core.learning.fixed import Fixed
 from stream_ensemble.core.learning.losses import Absolute, Brier, Loss, Pinball, Square
 from stream_ensemble.core.learning.ml_poly import MLPoly
 from stream_ensemble.core.learning.softmax_gradient import SoftmaxGradient
+from stream_ensemble.core.learning.uniform import uniform
 
 DATA = Path(__file__).parents[2] / "data"
 
@@ -35,6 +38,7 @@ CLASSIFIERS: dict[str, Make] = {
     "ada_normal_hedge": lambda members: AdaNormalHedge(members),
     "softmax_gradient": lambda members: SoftmaxGradient(members, rate=0.3),
     "best_single": lambda members: BestSingle(members, half_life=30.0),
+    "dorm": lambda members: DORM(members, missing=20.0, half_life=5.0),
     "uniform": uniform,
     "fixed": lambda members: Fixed(members, np.arange(1.0, len(members) + 1)),
 }
@@ -48,6 +52,7 @@ def _regressors() -> dict[str, Make]:
         made[f"ml_poly, {name}"] = lambda members, loss=loss: MLPoly(members, 20.0, loss=loss)
         made[f"ada_normal_hedge, {name}"] = lambda members, loss=loss: AdaNormalHedge(members, loss=loss)
         made[f"best_single, {name}"] = lambda members, loss=loss: BestSingle(members, loss=loss)
+        made[f"dorm, {name}"] = lambda members, loss=loss: DORM(members, 5.0, loss=loss)
         made[f"bank, {name}"] = lambda members, loss=loss: Bank(members, loss)
     return made
 
@@ -55,6 +60,15 @@ def _regressors() -> dict[str, Make]:
 #: Algorithms over values: two numbers per output.
 REGRESSORS = _regressors()
 ALGORITHMS = CLASSIFIERS | REGRESSORS
+
+#: Algorithms that need the labels in order.
+IN_ORDER: dict[str, Callable[[tuple[str, ...]], Algorithm]] = {
+    "boa": lambda members: BOA(members),
+    "boa, square": lambda members: BOA(members, loss=Square()),
+}
+
+#: Arrays of DORM that count labels, whatever they say.
+COUNTS = ("seen",)
 
 
 def names(k: int) -> tuple[str, ...]:
@@ -74,7 +88,7 @@ def batch(
     """Requests with labels; three classes, or two numbers. Members differ in skill."""
     rng = np.random.default_rng(seed)
     awake = rng.random((rows, k)) >= missing
-    if algorithm in REGRESSORS:
+    if algorithm in REGRESSORS or algorithm == "boa, square":
         labels: NDArray[np.float64] | NDArray[np.int64] = scale * rng.normal(10, 3, rows)
         noise = rng.normal(0, 1, (rows, k, 2)) * np.linspace(0.5, 3, k)[:, None]
         outputs = labels[:, None, None] + scale * noise
@@ -108,7 +122,7 @@ def learned(algorithm: Additive, *batches: Labelled) -> Contribution:
     return part
 
 
-def trained(algorithm: Additive, name: str, rows: int = 60, **options: float) -> Contribution:
+def trained(algorithm: Algorithm, name: str, rows: int = 60, **options: float) -> Contribution:
     """A state as it comes about: label after label, each at the credit of those before."""
     part = Contribution(algorithm.members)
     whole = batch(name, rows, len(algorithm.members), **options)  # type: ignore[arg-type]

@@ -7,13 +7,14 @@ import pytest
 
 from stream_ensemble.config import Classification, Learning
 from stream_ensemble.core.learning import credit_block
-from stream_ensemble.core.learning.backtest import Stream, delayed, play
+from stream_ensemble.core.learning.backtest import Stream, play
 from stream_ensemble.core.learning.bank import GEOMETRIC_ARMS, LINEAR_ARMS, Arm, Bank
 from stream_ensemble.core.learning.choose import make
 from stream_ensemble.core.learning.contribution import from_bytes, to_bytes
-from stream_ensemble.core.learning.fixed import uniform
 from stream_ensemble.core.learning.losses import Absolute, LogLoss
 from stream_ensemble.core.learning.ml_poly import MLPoly
+from stream_ensemble.core.learning.schedule import delayed
+from stream_ensemble.core.learning.uniform import uniform
 from tests.unit.learning.batches import batch, learned, names, rows_of, trained
 
 ARMS = len(LINEAR_ARMS) + len(GEOMETRIC_ARMS)

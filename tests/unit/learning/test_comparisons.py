@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable, Mapping
 
 import numpy as np
+import pytest
 import torch
-from river import base, ensemble
+from river import base, datasets, ensemble
 
 from stream_ensemble.core.learning.ada_normal_hedge import AdaNormalHedge
+from stream_ensemble.core.learning.backtest import Stream, play
 from stream_ensemble.core.learning.best_single import BestSingle
 from stream_ensemble.core.learning.contribution import Contribution
 from stream_ensemble.core.learning.ewa import EWA
 from stream_ensemble.core.learning.losses import LogLoss, Square
+from stream_ensemble.core.learning.schedule import delayed
 from stream_ensemble.core.learning.softmax_gradient import SoftmaxGradient
 from tests.unit.learning.batches import REGRESSORS, batch, names, rows_of
 
@@ -23,13 +27,13 @@ VALUES = next(iter(REGRESSORS))
 class Recorded(base.Regressor):
     """A river model that says what was recorded."""
 
-    def __init__(self, member: int) -> None:
+    def __init__(self, member: Hashable) -> None:
         self.member = member
 
-    def learn_one(self, x: dict[int, float], y: float) -> None:
+    def learn_one(self, x: Mapping[Hashable, float], y: float) -> None:
         pass
 
-    def predict_one(self, x: dict[int, float]) -> float:
+    def predict_one(self, x: Mapping[Hashable, float]) -> float:
         return x[self.member]
 
 
@@ -42,6 +46,23 @@ def test_ewa_weighs_as_rivers() -> None:
         ours.learn(part, ours.credit(part), rows_of(labelled, [r]))
         theirs.learn_one(dict(enumerate(labelled.outputs[r, :, 0].tolist())), float(labelled.labels[r]))
         np.testing.assert_allclose(ours.pool(ours.credit(part), EVERYONE)[0], theirs.weights, rtol=1e-9)
+
+
+def test_ewa_predicts_the_polls_as_rivers() -> None:
+    """River's Trump approval ratings: 1,001 days of five pollsters' estimates."""
+    pollsters = ("gallup", "ipsos", "morning_consult", "rasmussen", "you_gov")
+    days = list(datasets.TrumpApproval())
+    outputs = np.array([[x[name] for name in pollsters] for x, _ in days])[..., None]
+    y, awake = np.array([y for _, y in days]), np.ones((len(days), 5), np.bool_)
+    played = play(
+        Stream(outputs, awake, y, delayed(len(y), 0)), EWA(pollsters, rate=0.005, loss=Square()), Square()
+    )
+    theirs = ensemble.EWARegressor([Recorded(name) for name in pollsters], learning_rate=0.005)
+    for t, (x, label) in enumerate(days):
+        # Before its first label river's weights do not sum to 1.
+        assert t == 0 or played.fused[t, 0] == pytest.approx(theirs.predict_one(x), rel=1e-9)
+        theirs.learn_one(x, label)
+    assert t == 1000
 
 
 def test_ada_normal_hedge_by_its_definition() -> None:

@@ -83,11 +83,11 @@ def test_geometric_regret_is_the_gradient_in_softmax_logits(tau: float) -> None:
     )
     weights = w.detach().numpy()
     awake = np.ones((20, 5), np.bool_)
-    truth, r = geometric.regrets(outputs, weights[:, None], np.array([tau]), awake, labels)
-    np.testing.assert_allclose(-weights * r[:, 0], gradient.numpy(), rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(truth[:, 0], q.detach()[np.arange(20), labels], rtol=1e-12)
-    pooled = geometric.pool(outputs.transpose(1, 2, 0), tau * weights[:, None])
+    logs = geometric.logs_of(outputs)
+    pooled = geometric.pool(logs, tau * weights[:, None])
     np.testing.assert_allclose(pooled[0].T, q.detach(), rtol=1e-12)
+    r = geometric.regrets(logs, pooled, weights[:, None], np.array([tau]), awake, labels)
+    np.testing.assert_allclose(-weights * r[:, 0], gradient.numpy(), rtol=1e-9, atol=1e-12)
 
 
 def _log_regrets(truth: list[float], weights: list[float]) -> list[float]:

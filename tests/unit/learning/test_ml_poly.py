@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from stream_ensemble.core.learning.algorithm import Labelled
-from stream_ensemble.core.learning.backtest import Stream, delayed, play
+from stream_ensemble.core.learning.backtest import Stream, play
 from stream_ensemble.core.learning.contribution import Contribution
-from stream_ensemble.core.learning.fixed import Fixed, uniform
+from stream_ensemble.core.learning.fixed import Fixed
 from stream_ensemble.core.learning.losses import Square
 from stream_ensemble.core.learning.ml_poly import MLPoly
+from stream_ensemble.core.learning.schedule import delayed
+from stream_ensemble.core.learning.uniform import uniform
 from tests.unit.learning.batches import DATA, learned
 
 EXPERTS = ("gam", "ar", "gbm")

@@ -1,0 +1,106 @@
+"""Recorded topics: fused and feedback records, one JSON message in each line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from stream_ensemble.cli.backtest.recording import Raw
+from stream_ensemble.errors import SettingsError
+from stream_ensemble.messages import Feedback, Fused
+
+
+class _Kind(msgspec.Struct):
+    kind: Literal["fused", "feedback"]
+
+
+_kind = msgspec.json.Decoder(_Kind).decode
+_fused = msgspec.json.Decoder(Fused).decode
+_feedback = msgspec.json.Decoder(Feedback).decode
+
+
+@dataclass(slots=True)
+class _Topics:
+    """What stands in the two topics, by request id: the first answer, the label that counts."""
+
+    answers: dict[str, Fused] = field(default_factory=dict)
+    labels: dict[str, Feedback] = field(default_factory=dict)
+
+    def take(self, message: Fused | Feedback) -> None:
+        if isinstance(message, Fused):
+            self.answers.setdefault(message.request_id, message)
+            return
+        before = self.labels.get(message.request_id)
+        if before is None or message.revision >= before.revision:
+            self.labels[message.request_id] = message
+
+
+def holds_messages(path: Path) -> bool:
+    """Are the lines messages, and not rows of a table? The first one says."""
+    with path.open("rb") as file:
+        first = next((line for line in file if line.strip()), b"{}")
+    try:
+        return "kind" in msgspec.json.decode(first, type=dict[str, msgspec.Raw])
+    except msgspec.DecodeError:
+        return False
+
+
+def read_messages(path: Path) -> Raw:
+    """The requests that were answered and labelled, in the order of their fused records.
+
+    Raises:
+        SettingsError: a line is neither kind of record, or a label is of no known class.
+    """
+    topics = _Topics()
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                try:
+                    topics.take(_fused(line) if _kind(line).kind == "fused" else _feedback(line))
+                except msgspec.MsgspecError as error:
+                    raise SettingsError(f"line {number} is no fused or feedback record: {error}") from None
+    answered = [answer for answer in topics.answers.values() if answer.request_id in topics.labels]
+    if not answered:
+        raise SettingsError("no request has both a fused record and a label")
+    return _raw(answered, topics)
+
+
+def _raw(answered: Sequence[Fused], topics: _Topics) -> Raw:
+    members = tuple(sorted({member for answer in answered for member in answer.components}))
+    outputs = [output for answer in answered for output in answer.components.values()]
+    if not outputs:
+        raise SettingsError("no fused record with a label holds an output")
+    classes = len(outputs[0])
+    P = np.full((len(answered), len(members), classes), np.nan)
+    index = _class_numbers(topics.answers.values())
+    y = np.empty(len(answered), np.int64)
+    for row, answer in enumerate(answered):
+        for member, output in answer.components.items():
+            if len(output) != classes:
+                raise SettingsError(
+                    f"request {answer.request_id}: {member} gave {len(output)} numbers, others {classes}"
+                )
+            P[row, members.index(member)] = output
+        label = topics.labels[answer.request_id].label
+        if isinstance(label, str) and label not in index:
+            raise SettingsError(
+                f"request {answer.request_id}: the label {label!r} is a class that no fused record names; "
+                f"known are {', '.join(index)}"
+            )
+        y[row] = index[label] if isinstance(label, str) else label
+    segments = np.array([answer.segment or "" for answer in answered])
+    return Raw(P, y, members, columns={"segment": segments})
+
+
+def _class_numbers(answers: Iterable[Fused]) -> dict[str, int]:
+    """Class numbers by name, as far as fused records tell: their label is the class of the largest output."""
+    return {
+        answer.label: int(np.argmax(answer.output))
+        for answer in answers
+        if answer.label is not None and answer.output
+    }

@@ -1,0 +1,80 @@
+"""Recorded topics as a stream: fused and feedback records, one in each line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from stream_ensemble.cli.backtest.files import read
+from stream_ensemble.errors import SettingsError
+from stream_ensemble.messages import Feedback, Fused, WeightsVersion
+
+
+def _fused(request_id: str, components: dict[str, list[float]], label: str, output: list[float]) -> Fused:
+    return Fused(
+        version=1,
+        kind="fused",
+        request_id=request_id,
+        status="complete",
+        at=0,
+        segment="north",
+        output=output,
+        label=label,
+        components=components,
+        sources={},
+        weights_version=WeightsVersion(generation=0, n=0, digest=""),
+        config="",
+    )
+
+
+def _label(request_id: str, label: Any, revision: int = 0) -> Feedback:
+    return Feedback(version=1, kind="feedback", request_id=request_id, label=label, revision=revision)
+
+
+ANSWERS = [
+    _fused("r1", {"b": [0.9, 0.1], "a": [0.7, 0.3]}, "cat", [0.8, 0.2]),
+    _fused("r2", {"a": [0.2, 0.8]}, "dog", [0.2, 0.8]),
+    _fused("r3", {"a": [0.5, 0.5], "b": [0.4, 0.6]}, "dog", [0.45, 0.55]),
+]
+
+
+def _write(folder: Path, *messages: Fused | Feedback) -> Path:
+    path = folder / "topics.jsonl"
+    path.write_bytes(b"\n".join(msgspec.json.encode(message) for message in messages) + b"\n")
+    return path
+
+
+def test_requests_with_a_label_in_the_order_they_were_answered(tmp_path: Path) -> None:
+    raw = read(_write(tmp_path, _label("r3", "dog"), *ANSWERS, _label("r1", 0), ANSWERS[0]))
+    assert raw.names == ("a", "b")
+    np.testing.assert_array_equal(raw.P, [[[0.7, 0.3], [0.9, 0.1]], [[0.5, 0.5], [0.4, 0.6]]])
+    assert raw.y.tolist() == [0, 1]
+    assert raw.columns is not None
+    assert raw.columns["segment"].tolist() == ["north", "north"]
+
+
+def test_a_member_that_did_not_answer_is_asleep(tmp_path: Path) -> None:
+    raw = read(_write(tmp_path, *ANSWERS, _label("r1", 0), _label("r2", 1)))
+    assert np.isnan(raw.P[1, 1]).all()
+
+
+def test_the_label_of_the_highest_revision_counts_then_the_last(tmp_path: Path) -> None:
+    labels = [_label("r1", 1, revision=2), _label("r1", 0, revision=1), _label("r2", 0), _label("r2", 1)]
+    assert read(_write(tmp_path, *ANSWERS, *labels)).y.tolist() == [1, 1]
+
+
+def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no request has both a fused record and a label"):
+        read(_write(tmp_path, *ANSWERS))
+    with pytest.raises(
+        SettingsError, match="request r1: the label 'bird' is a class that no fused record names"
+    ):
+        read(_write(tmp_path, *ANSWERS, _label("r1", "bird")))
+    path = _write(tmp_path, *ANSWERS)
+    path.write_bytes(path.read_bytes() + b'{"kind": "weights", "version": 1}\n')
+    with pytest.raises(SettingsError, match="line 4 is no fused or feedback record"):
+        read(path)

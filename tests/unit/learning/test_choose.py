@@ -1,0 +1,52 @@
+"""Names stand for algorithms; a live ensemble is refused those that need the labels in order."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stream_ensemble.config import Classification
+from stream_ensemble.core.learning.choose import ALGORITHMS, Options, make, named
+from stream_ensemble.core.learning.losses import LogLoss
+from stream_ensemble.errors import SettingsError
+
+MEMBERS = ("a", "b", "c")
+TASK = Classification(classes=["x", "y"])
+
+
+def _learning(algorithm: str) -> Any:
+    return SimpleNamespace(
+        algorithm=algorithm, half_life=50.0, floor=0.01, weights={"a": 1.0, "b": 2.0, "c": 0.0}
+    )
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_name_makes_the_algorithm_that_says_it(name: str) -> None:
+    algorithm = named(name, MEMBERS, LogLoss(), Options(weights={"a": 1.0}))
+    assert algorithm.name == name
+    assert algorithm.members == MEMBERS
+    assert algorithm.order_free == (name != "boa")
+
+
+@pytest.mark.parametrize("name", [name for name in ALGORITHMS if name != "boa"])
+def test_a_live_ensemble_takes_every_order_free_one(name: str) -> None:
+    assert make(_learning(name), TASK, MEMBERS).name == name
+
+
+def test_a_live_ensemble_refuses_one_that_needs_the_labels_in_order() -> None:
+    with pytest.raises(SettingsError, match=r"^learning\.algorithm = 'boa': its weights depend on the order"):
+        make(_learning("boa"), TASK, MEMBERS)
+
+
+def test_an_unknown_name_lists_the_known() -> None:
+    with pytest.raises(SettingsError, match=r"learning\.algorithm 'adam': expected one of bank, ml_poly"):
+        make(_learning("adam"), TASK, MEMBERS)
+
+
+def test_fixed_weights_are_by_name_and_an_absent_one_is_zero() -> None:
+    algorithm = named("fixed", MEMBERS, LogLoss(), Options(weights={"c": 3.0, "a": 1.0}))
+    weights = algorithm.pool(algorithm.credit(algorithm.merge([])), np.ones((1, 3), np.bool_))
+    assert weights.tolist() == [[0.25, 0.0, 0.75]]
