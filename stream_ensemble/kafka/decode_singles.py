@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, cast
 
 import msgspec
 import numpy as np
@@ -21,23 +21,35 @@ from stream_ensemble.messages import HEADER_FORWARDED, Forwarded, Milliseconds, 
 
 
 class _Plain(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    """What most predictions say, and nothing else: no field is left to be looked at."""
+    """What most predictions say, and nothing else: no field is left to be looked at.
+
+    ``member`` is one of those of the topic, as the decoder makes sure.
+    """
 
     version: Literal[1]
     kind: Literal["prediction"]
     request_id: RequestId
     member: Name
     output: list[float]
-    at: Milliseconds | None = None
+    at: Milliseconds = NO_TIME
 
 
-_decode_plain: Final = msgspec.json.Decoder(_Plain).decode
+def _plain_decoder(members: Sequence[str]) -> Callable[[bytes], _Plain]:
+    """Of predictions of these members, whose names are compared as they are read, without a string each."""
+    fields = [("member", Literal[tuple(members)])]
+    kind: Any = msgspec.defstruct("_PlainOf", fields, bases=(_Plain,), gc=False)
+    return cast("Callable[[bytes], _Plain]", msgspec.json.Decoder(kind).decode)
+
+
 _decode_prediction: Final = msgspec.json.Decoder(Prediction).decode
 _key = attrgetter("key")
 _value = attrgetter("value")
 _headers = attrgetter("headers")
+_at = attrgetter("at")
 _member = attrgetter("member")
 _request_id = attrgetter("request_id")
+#: So many records are decoded at a time.
+_BLOCK: Final = 2048
 #: Headers that change how a record is read.
 _MEANING: Final = {HEADER_FORWARDED}
 
@@ -60,10 +72,17 @@ class SingleReader:
         self._values = values
         self._tolerance = sum_tolerance
         topics = topic_of.tolist()
-        self._alone = {topics[k]: name for name, k in index.items() if topics.count(topics[k]) == 1}
+        self._alone = {topics[k]: k for k in index.values() if topics.count(topics[k]) == 1}
+        self._decoders = {
+            topic: _plain_decoder([name for name, k in index.items() if topics[k] == topic])
+            for topic in set(topics)
+        }
+        self._everyone = _plain_decoder(list(index))
 
     def read(self, topics: int | NDArray[np.int64], columns: Columns) -> tuple[list[Read], list[Refused]]:
         """What can be used of N records, and what is refused; ``topics`` is the topic of all or of each."""
+        if not columns.records:
+            return [], []
         try:
             return [self._read_all(topics, columns)], []
         except (msgspec.DecodeError, TypeError, ValueError, KeyError, UnicodeError):
@@ -75,41 +94,69 @@ class SingleReader:
         Raises:
             ValueError, KeyError, TypeError, msgspec.DecodeError: not all are.
         """
-        records = columns.records
-        messages, segments = _messages(records)
+        parts = [
+            self._read_block(
+                topics if isinstance(topics, int) else topics[begin : begin + _BLOCK],
+                columns.records[begin : begin + _BLOCK],
+            )
+            for begin in range(0, len(columns.records), _BLOCK)
+        ]
+        one = parts[0] if len(parts) == 1 else _in_one(parts)
+        rows = Predictions(
+            one.members, one.keys, one.outputs, None, one.at, columns.appended, columns.offsets, None,
+            one.segments, frozenset(), one.traces,
+        )  # fmt: skip
+        return Read(rows, columns.records)
+
+    def _read_block(self, topics: int | NDArray[np.int64], records: Sequence[Any]) -> _Block:
+        """Some of them: few enough that what was decoded is still in the caches when it is looked at."""
+        messages, segments, plain = self._messages(topics, records)
         keys = list(map(_key, records))
-        # One comparison for the whole chunk; counting the separators rules out an id that contains one.
+        # One comparison for the whole block; counting the separators rules out an id that contains one.
         written = "\0".join(list(map(_request_id, messages))).encode()
         if written != b"\0".join(keys) or written.count(b"\0") != len(keys) - 1:
             raise ValueError("a key that is not the id")
-        traces = _only_traces(records) if any(map(_headers, records)) else {}
-        rows = Predictions(
-            self._members(topics, messages),
+        at = np.fromiter(map(_at, messages), np.int64, len(keys))
+        return _Block(
+            self._members(topics, messages, plain),
             keys,
             self._outputs(messages),
-            None,
-            np.array([NO_TIME if m.at is None else m.at for m in messages], np.int64),
-            columns.appended,
-            columns.offsets,
-            None,
+            at,
             segments,
-            frozenset(),
-            traces,
+            _only_traces(records) if any(map(_headers, records)) else {},
         )
-        return Read(rows, records)
+
+    def _messages(
+        self, topics: int | NDArray[np.int64], records: Sequence[Any]
+    ) -> tuple[Sequence[_Plain | Prediction], dict[int, str], bool]:
+        """The messages of N records, which all have an output and no error, the segments by place, and
+        whether all are plain.
+
+        Raises:
+            ValueError, msgspec.DecodeError: not all do.
+        """
+        values = list(map(_value, records))
+        decode_plain = self._decoders[topics] if isinstance(topics, int) else self._everyone
+        try:
+            return list(map(decode_plain, values)), {}, True
+        except msgspec.ValidationError:
+            messages = list(map(_decode_prediction, values))
+        if any(map(_no_output, messages)):
+            raise ValueError("an answer without an output")
+        for message in messages:
+            if message.at is None:
+                message.at = NO_TIME
+        return messages, {i: m.segment for i, m in enumerate(messages) if m.segment is not None}, False
 
     def _members(
-        self, topics: int | NDArray[np.int64], messages: Sequence[_Plain | Prediction]
+        self, topics: int | NDArray[np.int64], messages: Sequence[_Plain | Prediction], plain: bool
     ) -> int | NDArray[np.int64]:
-        if isinstance(topics, int) and topics in self._alone:
-            name = self._alone[topics]
-            if set(map(_member, messages)) != {name}:
-                raise ValueError("a member of another topic")
-            return self._index[name]
+        if plain and isinstance(topics, int) and topics in self._alone:
+            return self._alone[topics]
         members = np.fromiter(map(self._index.__getitem__, map(_member, messages)), np.int64, len(messages))
         if (self._topic_of[members] != topics).any():
             raise ValueError("a member of another topic")
-        return members
+        return self._alone[topics] if isinstance(topics, int) and topics in self._alone else members
 
     def _outputs(self, messages: Sequence[_Plain | Prediction]) -> NDArray[np.float64]:
         n, values = len(messages), self._values
@@ -193,6 +240,30 @@ class SingleReader:
         return Read(rows, records)
 
 
+class _Block(NamedTuple):
+    """Some records as columns; segments and traces by place."""
+
+    members: int | NDArray[np.int64]
+    keys: list[bytes]
+    outputs: NDArray[np.float64]
+    at: NDArray[np.int64]
+    segments: dict[int, str]
+    traces: dict[int, bytes]
+
+
+def _in_one(blocks: Sequence[_Block]) -> _Block:
+    begins = range(0, _BLOCK * len(blocks), _BLOCK)
+    alone = isinstance(blocks[0].members, int)
+    return _Block(
+        blocks[0].members if alone else np.concatenate([block.members for block in blocks]),
+        list(chain.from_iterable(block.keys for block in blocks)),
+        np.concatenate([block.outputs for block in blocks]),
+        np.concatenate([block.at for block in blocks]),
+        {b + i: name for b, block in zip(begins, blocks, strict=True) for i, name in block.segments.items()},
+        {b + i: trace for b, block in zip(begins, blocks, strict=True) for i, trace in block.traces.items()},
+    )
+
+
 class _Found(NamedTuple):
     """A prediction read by itself; ``place`` is its record's in the columns."""
 
@@ -200,22 +271,6 @@ class _Found(NamedTuple):
     request_id: bytes
     message: Prediction
     moved: Forwarded | None
-
-
-def _messages(records: Sequence[Any]) -> tuple[Sequence[_Plain | Prediction], dict[int, str]]:
-    """The messages of N records, which all have an output and no error, and the segments by place.
-
-    Raises:
-        ValueError, msgspec.DecodeError: not all do.
-    """
-    values = list(map(_value, records))
-    try:
-        return list(map(_decode_plain, values)), {}
-    except msgspec.ValidationError:
-        messages = list(map(_decode_prediction, values))
-    if any(map(_no_output, messages)):
-        raise ValueError("an answer without an output")
-    return messages, {i: m.segment for i, m in enumerate(messages) if m.segment is not None}
 
 
 def _no_output(message: Prediction) -> bool:

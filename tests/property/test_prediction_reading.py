@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from stream_ensemble.core.join.records import Predictions
 from stream_ensemble.kafka.chunks import Columns
 from stream_ensemble.kafka.decode_predictions import PredictionReader
+from stream_ensemble.kafka.decode_singles import _BLOCK
 from stream_ensemble.messages import HEADER_TRACE
 
 READER = PredictionReader(["a", "b"], [0, 1], 2, 1e-6)
@@ -90,6 +91,24 @@ def test_topics_read_together_are_read_as_by_themselves(first: list[Record], sec
         np.concatenate([columns(first).appended, columns(second).appended]),
     )
     [slow], _ = READER.singles.read_carefully(topics, together)
+    same(fast.rows, slow.rows)
+
+
+def test_many_records_are_read_a_block_at_a_time_as_all_at_once() -> None:
+    n = 2 * _BLOCK + 3
+    records = [
+        record(
+            f"r{i}",
+            i / n,
+            NUISANCE if i % 1000 == 7 else [],
+            at=i if i % 3 else None,
+            segment="x" if i % 900 == 5 else None,
+        )
+        for i in range(n)
+    ]
+    [fast], none = READER.read([(0, columns(records))])
+    [slow], _ = READER.singles.read_carefully(0, columns(records))
+    assert none == [] and isinstance(fast.rows.member, int)
     same(fast.rows, slow.rows)
 
 
