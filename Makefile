@@ -59,6 +59,10 @@ check: $(STAMP) ## layout, lint, types and the direction of imports
 test: check $(SERVERS) ## check, then every test, on a real Kafka and Redis (KAFKA_BOOTSTRAP, REDIS_URL: on yours)
 	pytest
 
+.PHONY: test-again
+test-again: $(STAMP) $(SERVERS) ## only what failed in the last run
+	pytest --last-failed --last-failed-no-failures none
+
 .PHONY: test-fast
 test-fast: $(STAMP) ## the tests that need no server
 	pytest -m 'not real' tests/unit tests/property tests/contract
