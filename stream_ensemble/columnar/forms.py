@@ -10,6 +10,11 @@ from stream_ensemble.errors import RecordError
 from stream_ensemble.messages import HEADER_FORMAT
 
 
+def has_form(record: Any) -> bool:
+    """Does a header of the record (anything with ``headers``) say that it has rows?"""
+    return any(name == HEADER_FORMAT for name, _ in record.headers)
+
+
 def form_of(record: Any, known: Collection[bytes]) -> bytes | None:
     """The form of a record (anything with ``headers``); None: one JSON message.
 

@@ -29,11 +29,10 @@ from stream_ensemble.core.join.records import (
 )
 from stream_ensemble.core.join.state import JoinRules, PartitionJoin
 from stream_ensemble.core.partitioning import partition_of
-from stream_ensemble.errors import RecordError
 from stream_ensemble.fuser.fusion import Fusion
 from stream_ensemble.fuser.held import HeldOffsets
 from stream_ensemble.kafka.chunks import Chunk, Columns, EndEvidence, Headers, Row
-from stream_ensemble.kafka.decode import Read, Refused
+from stream_ensemble.kafka.decode import Read, Refused, misrouted
 from stream_ensemble.kafka.decode_predictions import PredictionReader
 from stream_ensemble.kafka.decode_requests import ReadRequests, RequestReader
 from stream_ensemble.kafka.encode import FusedFormat
@@ -266,9 +265,7 @@ class FuserPartition:
         """Send a record to its canonical partition, once; returns whether it was the first time."""
         origin = moving.origin
         if moving.forwarded:
-            error = RecordError(
-                "misrouted", "it was forwarded once and still is not in its canonical partition"
-            )
+            error = misrouted()
             refused = Refused(moving.record, origin.offset, origin.appended, error, moving.topic, origin.row)
             self._dead_letter([refused])
             return False

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from stream_ensemble.columnar.refusals import decoded as decode
 from stream_ensemble.columnar.refusals import short
@@ -16,7 +18,45 @@ from stream_ensemble.messages import HEADER_FORWARDED, HEADER_TRACE, Forwarded
 
 _decode_forwarded: Final = msgspec.json.Decoder(Forwarded).decode
 
-__all__ = ["Read", "Records", "Refused", "decode", "forwarded_from", "matching_key", "traces_of"]
+__all__ = [
+    "Expected",
+    "Read",
+    "Records",
+    "Refused",
+    "decode",
+    "forwarded_from",
+    "matching_key",
+    "misrouted",
+    "traces_of",
+]
+
+
+class Expected(NamedTuple):
+    """What the predictions of one ensemble must be like.
+
+    Attributes:
+        number_of: number of each member, by name.
+        topic_of: input topic index by member.
+        values: numbers per output (C classes).
+        sum_tolerance: how far a distribution may be from summing to 1.
+    """
+
+    number_of: Mapping[str, int]
+    topic_of: NDArray[np.int64]
+    values: int
+    sum_tolerance: float
+
+    def check_member(self, name: str, topic: int) -> None:
+        """Does the member publish to this topic?
+
+        Raises:
+            RecordError: no, or there is no such member.
+        """
+        member = self.number_of.get(name)
+        if member is None:
+            raise RecordError("unknown-member", f"member: {short(name)} is not in this ensemble")
+        if self.topic_of[member] != topic:
+            raise RecordError("wrong-topic", f"member: {name} does not publish to this topic")
 
 
 @dataclass(slots=True)
@@ -77,6 +117,11 @@ def forwarded_from(record: Any) -> Forwarded | None:
             except RecordError as error:
                 raise RecordError("wrong-header", f"header {HEADER_FORWARDED}: {error.detail}") from None
     return None
+
+
+def misrouted() -> RecordError:
+    """Why a record is not forwarded a second time."""
+    return RecordError("misrouted", "it was forwarded once and still is not in its canonical partition")
 
 
 def traces_of(records: Sequence[Any]) -> dict[int, bytes]:

@@ -6,20 +6,18 @@ A bad row is refused by itself; its neighbours are used. A record that cannot be
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stream_ensemble.columnar import predictions
 from stream_ensemble.columnar.forms import form_of
 from stream_ensemble.columnar.predictions import PredictionBatch
-from stream_ensemble.columnar.refusals import short
 from stream_ensemble.core.join.records import NO_TIME, Answer, Predictions
 from stream_ensemble.errors import RecordError
 from stream_ensemble.kafka.chunks import Columns, Row
-from stream_ensemble.kafka.decode import Read, Refused, forwarded_from
+from stream_ensemble.kafka.decode import Expected, Read, Refused, forwarded_from
 from stream_ensemble.kafka.distributions import are_distributions, check_distribution
 from stream_ensemble.messages import FORMAT_ARRAYS, FORMAT_COLUMNS, HEADER_FORMAT, Forwarded
 
@@ -28,28 +26,12 @@ _PLAIN: Final = ((HEADER_FORMAT, FORMAT_COLUMNS),)
 _UNPACK: Final = {FORMAT_COLUMNS: predictions.unpack, FORMAT_ARRAYS: predictions.unpack_arrays}
 
 
-def is_columnar(record: Any) -> bool:
-    """Does its header say that it has rows?"""
-    return any(name == HEADER_FORMAT for name, _ in record.headers)
-
-
 class ColumnarReader:
-    """Reads columnar predictions of one ensemble.
+    """Reads columnar predictions of one ensemble."""
 
-    Args:
-        index: number of each member, by name.
-        topic_of: input topic index by member.
-        values: numbers per output (C classes).
-        sum_tolerance: how far a distribution may be from summing to 1.
-    """
-
-    def __init__(
-        self, index: Mapping[str, int], topic_of: NDArray[np.int64], values: int, sum_tolerance: float
-    ) -> None:
-        self._index = index
-        self._topic_of = topic_of
-        self._values = values
-        self._tolerance = sum_tolerance
+    def __init__(self, expected: Expected) -> None:
+        self._index, self._topic_of, self._values, self._tolerance = expected
+        self._expected = expected
 
     def read(self, topic: int, columns: Columns) -> tuple[list[Read], list[Refused]]:
         """The rows of M columnar records of one topic that can be used, and what is refused."""
@@ -108,11 +90,7 @@ class ColumnarReader:
 
     def _batch(self, topic: int, record: Any) -> tuple[PredictionBatch, Forwarded | None]:
         batch = unpacked(record)
-        member = self._index.get(batch.member)
-        if member is None:
-            raise RecordError("unknown-member", f"member: {short(batch.member)} is not in this ensemble")
-        if self._topic_of[member] != topic:
-            raise RecordError("wrong-topic", f"member: {batch.member} does not publish to this topic")
+        self._expected.check_member(batch.member, topic)
         return batch, forwarded_from(record)
 
     def _wrong_outputs(self, batch: PredictionBatch) -> dict[int, RecordError]:

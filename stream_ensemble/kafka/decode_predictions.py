@@ -9,9 +9,10 @@ from operator import attrgetter
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_ensemble.columnar.forms import has_form
 from stream_ensemble.kafka.chunks import Columns
-from stream_ensemble.kafka.decode import Read, Refused
-from stream_ensemble.kafka.decode_columns import ColumnarReader, is_columnar
+from stream_ensemble.kafka.decode import Expected, Read, Refused
+from stream_ensemble.kafka.decode_columns import ColumnarReader
 from stream_ensemble.kafka.decode_singles import SingleReader
 
 _headers = attrgetter("headers")
@@ -31,9 +32,9 @@ class PredictionReader:
         self, members: Sequence[str], topic_of: Sequence[int], values: int, sum_tolerance: float
     ) -> None:
         index = {name: k for k, name in enumerate(members)}
-        topics = np.array(topic_of, np.int64)
-        self.singles = SingleReader(index, topics, values, sum_tolerance)
-        self.columnar = ColumnarReader(index, topics, values, sum_tolerance)
+        expected = Expected(index, np.array(topic_of, np.int64), values, sum_tolerance)
+        self.singles = SingleReader(expected)
+        self.columnar = ColumnarReader(expected)
 
     def read(self, parts: Sequence[tuple[int, Columns]]) -> tuple[list[Read], list[Refused]]:
         """What can be used of the records of some input topics, and what is refused.
@@ -44,7 +45,7 @@ class PredictionReader:
         reads: list[Read] = []
         refused: list[Refused] = []
         for topic, columns in parts:
-            if not any(map(is_columnar, filter(_headers, columns.records))):
+            if not any(map(has_form, filter(_headers, columns.records))):
                 plain.append((topic, columns))
                 continue
             for is_batch, run in _runs(columns):
@@ -62,7 +63,7 @@ class PredictionReader:
 def _runs(columns: Columns) -> Iterator[tuple[bool, Columns]]:
     """Records of one form that follow each other."""
     begin = 0
-    for is_batch, run in groupby(map(is_columnar, columns.records)):
+    for is_batch, run in groupby(map(has_form, columns.records)):
         end = begin + len(list(run))
         records, offsets, appended = columns
         yield is_batch, Columns(records[begin:end], offsets[begin:end], appended[begin:end])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from operator import attrgetter
 from typing import Any, Final, Literal, NamedTuple, cast
@@ -11,11 +11,18 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_ensemble.columnar.refusals import short
 from stream_ensemble.core.join.records import NO_TIME, Answer, Predictions
 from stream_ensemble.errors import RecordError
 from stream_ensemble.kafka.chunks import Columns
-from stream_ensemble.kafka.decode import Read, Refused, decode, forwarded_from, matching_key, traces_of
+from stream_ensemble.kafka.decode import (
+    Expected,
+    Read,
+    Refused,
+    decode,
+    forwarded_from,
+    matching_key,
+    traces_of,
+)
 from stream_ensemble.kafka.distributions import are_distributions, check_distribution
 from stream_ensemble.messages import HEADER_FORWARDED, Forwarded, Milliseconds, Name, Prediction, RequestId
 
@@ -55,22 +62,11 @@ _MEANING: Final = {HEADER_FORWARDED}
 
 
 class SingleReader:
-    """Reads single predictions of one ensemble.
+    """Reads single predictions of one ensemble."""
 
-    Args:
-        index: number of each member, by name.
-        topic_of: input topic index by member.
-        values: numbers per output (C classes).
-        sum_tolerance: how far a distribution may be from summing to 1.
-    """
-
-    def __init__(
-        self, index: Mapping[str, int], topic_of: NDArray[np.int64], values: int, sum_tolerance: float
-    ) -> None:
-        self._index = index
-        self._topic_of = topic_of
-        self._values = values
-        self._tolerance = sum_tolerance
+    def __init__(self, expected: Expected) -> None:
+        index, topic_of, self._values, self._tolerance = expected
+        self._expected, self._index, self._topic_of = expected, index, topic_of
         topics = topic_of.tolist()
         self._alone = {topics[k]: k for k in index.values() if topics.count(topics[k]) == 1}
         self._decoders = {
@@ -192,11 +188,7 @@ class SingleReader:
     def _one(self, topic: int, record: Any) -> tuple[bytes, Prediction, Forwarded | None]:
         message = decode(record.value, _decode_prediction)
         request_id = matching_key(record.key, message.request_id)
-        member = self._index.get(message.member)
-        if member is None:
-            raise RecordError("unknown-member", f"member: {short(message.member)} is not in this ensemble")
-        if self._topic_of[member] != topic:
-            raise RecordError("wrong-topic", f"member: {message.member} does not publish to this topic")
+        self._expected.check_member(message.member, topic)
         said = (message.output is not None) + message.abstain + (message.error is not None)
         if said != 1:
             raise RecordError("not-one-answer", "output, abstain, error: exactly one must be given")

@@ -22,7 +22,7 @@ from stream_ensemble.core.labels.records import Feedback
 from stream_ensemble.core.partitioning import partitions_of
 from stream_ensemble.errors import RecordError
 from stream_ensemble.kafka.chunks import Columns
-from stream_ensemble.kafka.decode import Refused, decode, forwarded_from, matching_key
+from stream_ensemble.kafka.decode import Refused, decode, forwarded_from, matching_key, misrouted
 from stream_ensemble.learner.original import pack, pack_row, row_of, unpack
 from stream_ensemble.messages import FORMAT_ARRAYS, FORMAT_COLUMNS, Forwarded, Source
 
@@ -175,6 +175,5 @@ def _origin(moved: Forwarded) -> Source:
 
 
 def _misrouted(label: Feedback, offset: int, appended: int, row: int) -> Refused:
-    detail = "it was forwarded once and still is not in its canonical partition"
     record = unpack(label.original())
-    return Refused(record, offset, appended, RecordError("misrouted", detail), row=row)
+    return Refused(record, offset, appended, misrouted(), row=row)
