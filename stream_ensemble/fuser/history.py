@@ -10,12 +10,14 @@ import msgspec
 import numpy as np
 
 from stream_ensemble.columnar import fuseds
+from stream_ensemble.columnar.forms import has_form
 from stream_ensemble.columnar.fuseds import FusedBatch
 from stream_ensemble.core.join.closed_index import digests
 from stream_ensemble.core.join.state import PartitionJoin
 from stream_ensemble.errors import RecordError
 from stream_ensemble.kafka.chunks import Columns
-from stream_ensemble.messages import HEADER_FORMAT, Source
+from stream_ensemble.kafka.decode import decode
+from stream_ensemble.messages import Source
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +55,7 @@ class FusedHistory:
         early: list[bytes] = []
         for record, appended in zip(columns.records, columns.appended.tolist(), strict=True):
             again = replay_from is not None and appended >= replay_from
-            if any(name == HEADER_FORMAT for name, _ in record.headers):
+            if has_form(record):
                 self._note_batch(record, ended, early, again)
             elif record.key is not None:
                 ended.append(record.key)
@@ -86,8 +88,8 @@ class FusedHistory:
 
     def _note_sources(self, record: Any) -> None:
         try:
-            sources = _decode_sources(record.value or b"").sources
-        except msgspec.DecodeError:
+            sources = decode(record.value, _decode_sources).sources
+        except RecordError:
             log.warning("fused record at offset %d cannot be read; its sources are unknown", record.offset)
             return
         for topic, _, offset, row in sources.values():
