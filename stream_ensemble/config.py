@@ -217,7 +217,8 @@ class Worker(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
         str, Meta(min_length=1, description="Where a learner keeps its local store; a cache, safe to delete.")
     ] = "stream-ensemble-data"
     log_level: Annotated[
-        Literal["DEBUG", "INFO", "WARNING", "ERROR"], Meta(description="Least severe message that is logged.")
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"],
+        Meta(description="Least severe message of ours that is logged; Faust's --loglevel is for others'."),
     ] = "INFO"
 
 

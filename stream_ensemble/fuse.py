@@ -18,7 +18,7 @@ from stream_ensemble.fuser.owner import FuseOwner
 from stream_ensemble.kafka.fenced_producer import FencedProducer
 from stream_ensemble.kafka.security import client_options
 from stream_ensemble.stores.weights_view import WeightsView, view_of
-from stream_ensemble.worker import die, load_settings, new_app, serve_pages, settle_memory
+from stream_ensemble.worker import die, load_settings, new_app, serve_pages, settle_logging, settle_memory
 
 settings = load_settings()
 # One chunk at a time on one core: more threads would only wait for each other.
@@ -63,6 +63,7 @@ async def _keep_time(owner: FuseOwner) -> None:
 
 
 async def _begin() -> None:
+    settle_logging(settings)
     options = client_options(settings.kafka)
     compression = settings.kafka.compression
     producer = FencedProducer(

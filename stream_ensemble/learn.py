@@ -17,7 +17,15 @@ from stream_ensemble.learner.metrics import LearnerCollector
 from stream_ensemble.learner.owner import LearnOwner
 from stream_ensemble.stores.redis_contributions import RedisContributionStore
 from stream_ensemble.stores.redis_keys import RedisKeys
-from stream_ensemble.worker import data_dir, die, load_settings, new_app, serve_pages, settle_memory
+from stream_ensemble.worker import (
+    data_dir,
+    die,
+    load_settings,
+    new_app,
+    serve_pages,
+    settle_logging,
+    settle_memory,
+)
 
 settings = load_settings()
 app = new_app(settings, "learn")
@@ -63,6 +71,7 @@ for _ensemble in _ensembles:
 
 
 async def _begin() -> None:
+    settle_logging(settings)
     limit_s = min(8.0, settings.kafka.rebalance_timeout_s / 2)
     app.owner = LearnOwner(_consumer, _ensembles, _contributions, closing_limit_s=limit_s, on_fault=die)
     app.at_end.extend(store.close for store in _contributions.values())

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import mode.loop
+from faust.utils.terminal import SpinnerHandler
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from stream_ensemble import settings_file
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 #: Fetches that may wait for the agent. Each may be some MB per topic, so few: ours blocks when it is full,
 #: where Faust's own delivery would pause the partitions for a second.
-_STREAM_BUFFER = 4
+_STREAM_BUFFER = 1
 #: Full collections are rare: the hot path makes no cycles, and a collection looks at every object of a chunk.
 _GC_THRESHOLDS = (100_000, 50, 100)
 #: Parameters of mallopt, from malloc.h.
@@ -149,6 +150,16 @@ def die(what: str, error: BaseException) -> NoReturn:
     os._exit(os.EX_SOFTWARE)
 
 
-def log_level(settings: Settings) -> int:
-    """The logging level of the settings."""
-    return logging.getLevelNamesMapping()[settings.worker.log_level]
+def settle_logging(settings: Settings) -> None:
+    """Our own messages from ``worker.log_level`` on, those of the libraries as Faust's ``--loglevel`` says.
+
+    To turn its progress spinner Faust opens the root logger to everything, and each of aiokafka's some
+    hundred messages a second would be made only to be dropped.
+    """
+    ours = logging.getLevelNamesMapping()[settings.worker.log_level]
+    root = logging.getLogger()
+    written = [handler for handler in root.handlers if not isinstance(handler, SpinnerHandler)]
+    root.setLevel(max(root.level, min((handler.level for handler in written), default=root.level)))
+    for handler in written:
+        handler.setLevel(min(handler.level, ours))
+    logging.getLogger("stream_ensemble").setLevel(ours)

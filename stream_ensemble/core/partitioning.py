@@ -7,6 +7,8 @@ Source: ``org.apache.kafka.common.utils.Utils.murmur2`` and ``toPositive``. Java
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
+from struct import Struct
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,18 +27,23 @@ _POSITIVE32 = np.uint32(_POSITIVE)
 
 
 def murmur2(key: bytes) -> int:
-    """Java's murmur2 of ``key``, as an unsigned 32-bit integer. About 10 us for 32 bytes."""
+    """Java's murmur2 of ``key``, as an unsigned 32-bit integer. About 3 us for 32 bytes."""
     length = len(key)
     whole = length & ~3
     h = _SEED ^ length
-    for at in range(0, whole, 4):
-        k = int.from_bytes(key[at : at + 4], "little") * _M & _MASK
+    for k in _words(length // 4).unpack_from(key):
+        k = k * _M & _MASK
         k ^= k >> 24
         h = (h * _M ^ k * _M) & _MASK
     if whole < length:
         h = (h ^ int.from_bytes(key[whole:], "little")) * _M & _MASK
     h = (h ^ h >> 13) * _M & _MASK
     return h ^ h >> 15
+
+
+@lru_cache(maxsize=256)
+def _words(count: int) -> Struct:
+    return Struct(f"<{count}I")
 
 
 def partition_of(key: bytes, partitions: int) -> int:

@@ -16,11 +16,14 @@ from stream_ensemble.core.join.slots import Slots
 from stream_ensemble.core.learning.algorithm import Algorithm
 from stream_ensemble.kafka.encode import Encoded, FusedFormat, FusedRows, together
 from stream_ensemble.kafka.encode_fast import single
+from stream_ensemble.kafka.encode_few import Given, Shares, few
 from stream_ensemble.messages import Credit, CreditBlock
 from stream_ensemble.stores.credit_snapshot import CreditSnapshot
 
 #: A credit block stands again in the fused log at least this often (s): a keyframe.
 KEYFRAME_S = 60.0
+#: So many requests or fewer are fused one by one: arrays would take longer.
+FEW = 16
 
 
 class Weights(Protocol):
@@ -57,16 +60,44 @@ class Fusion:
         self._clock = clock
         self._write = write
         self._highest = highest
+        #: Whether a few can be fused by ``encode_few``.
+        self._by_one = algorithm.linear and write is single
         self._written: dict[str, float] = {}
         self._pooled: dict[tuple[str, int], NDArray[np.float64]] = {}
+        self._shared: dict[tuple[str, int], Shares] = {}
 
     def encode(self, slots: Slots, decided: Decided, form: FusedFormat) -> Encoded:
         """The fused records of R ended requests; their ``order`` holds places in ``decided``."""
+        if len(decided) <= FEW and self._by_one:
+            encoded = self._encode_few(slots, decided, form)
+            if encoded is not None:
+                return encoded
         parts = []
         for segment, places in self._by_segment(slots, decided.slots):
             written = self._write(self._fuse(slots, decided, places, segment), form)
             parts.append(written._replace(order=places[written.order]))
         return together(parts)
+
+    def _encode_few(self, slots: Slots, decided: Decided, form: FusedFormat) -> Encoded | None:
+        """The same one by one; None where it takes more than that."""
+        if slots.segment_of and not slots.segment_of.keys().isdisjoint(decided.slots.tolist()):
+            return None
+        snapshot = self._weights.current(None)
+        if self._keyframe_is_due(snapshot):
+            return None
+        shares = partial(self._shares, snapshot)
+        credit = Credit(everywhere=snapshot.digest)
+        return few(slots, decided, form, Given(shares, snapshot.version, self._weights.degraded, credit))
+
+    def _shares(self, snapshot: CreditSnapshot, mask: int) -> Shares:
+        known = self._shared.get((snapshot.digest, mask))
+        if known is None:
+            if len(self._shared) > 4096:
+                self._shared.clear()
+            weights = self._pooled_weights(snapshot, mask)
+            awake = [k for k in range(len(weights)) if mask >> k & 1]
+            known = self._shared[snapshot.digest, mask] = Shares(weights.tolist(), weights[awake].tobytes())
+        return known
 
     def certain(self, slots: Slots, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which open requests have an answer that the members still awaited cannot change. Shape: R."""
@@ -163,16 +194,17 @@ class Fusion:
 
     def _keyframe(self, snapshot: CreditSnapshot, status: NDArray[np.uint8]) -> dict[str, CreditBlock] | None:
         """The credit block, for the first pooled record that uses it, and again once a minute."""
-        now = self._clock()
-        digest = snapshot.digest
-        if now - self._written.get(digest, float("-inf")) < KEYFRAME_S:
+        if not self._keyframe_is_due(snapshot):
             return None
         if not ((status == Status.COMPLETE) | (status == Status.PARTIAL)).any():
             return None
         if len(self._written) > 4096:
             self._written.clear()
-        self._written[digest] = now
-        return {digest: snapshot.block}
+        self._written[snapshot.digest] = self._clock()
+        return {snapshot.digest: snapshot.block}
+
+    def _keyframe_is_due(self, snapshot: CreditSnapshot) -> bool:
+        return self._clock() - self._written.get(snapshot.digest, float("-inf")) >= KEYFRAME_S
 
 
 def _traces(slots: Slots, numbers: NDArray[np.int64]) -> dict[int, bytes]:

@@ -69,16 +69,21 @@ class FuseOwner:
     # --- records ----------------------------------------------------------------------------------
 
     async def process(self, chunks: Sequence[Chunk], generation: int) -> None:
-        """Give chunks of one partition number to their partition, when the producer has room.
+        """Give chunks to their partitions, when the producer has room.
 
-        Small ones together, since much of the work is per call; large ones one by one, since others wait.
+        A partition's small ones together, since much of the work is per call; large ones one by one, since
+        others wait.
         """
-        if sum(chunk.size for chunk in chunks) <= _TOGETHER_BYTES:
-            await self._process(chunks, generation)
-            return
+        by_number: dict[int, list[Chunk]] = {}
         for chunk in chunks:
-            await self._process([chunk], generation)
-            await asyncio.sleep(0)
+            by_number.setdefault(chunk.tp.partition, []).append(chunk)
+        for own in by_number.values():
+            if sum(chunk.size for chunk in own) <= _TOGETHER_BYTES:
+                await self._process(own, generation)
+                continue
+            for chunk in own:
+                await self._process([chunk], generation)
+                await asyncio.sleep(0)
 
     async def _process(self, chunks: Sequence[Chunk], generation: int) -> None:
         await self._producer.room()

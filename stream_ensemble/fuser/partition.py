@@ -19,6 +19,7 @@ from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.structs import TopicPartition
 from numpy.typing import NDArray
 
+from stream_ensemble.core.join.few import add_few
 from stream_ensemble.core.join.records import (
     Decided,
     Predictions,
@@ -44,6 +45,11 @@ from stream_ensemble.messages import (
     DeadLetter,
     Forwarded,
 )
+
+#: So many records or fewer, and no more bytes than they commonly have, are taken one by one: arrays would
+#: take longer.
+_FEW = 32
+_FEW_BYTES = 16 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +127,30 @@ class FuserPartition:
         """Take chunks with the input topic of each; ``now`` is monotonic seconds."""
         if self.closed:
             return
+        decided = self._take_few(chunks, now)
+        if decided is None:
+            decided = self._take_many(chunks, now)
+        self._send_aside()
+        self._publish(joined([part for part in (*decided, self.join.advance()) if len(part)]))
+
+    def _take_few(self, chunks: Sequence[tuple[int, Chunk]], now: float) -> list[Decided] | None:
+        """The chunks' records one by one, where they are few and plain; None where they are not."""
+        if self._early or sum(chunk.size for _, chunk in chunks) > _FEW_BYTES:
+            return None
+        if any(topic == self.outlets.requests for topic, _ in chunks):
+            return None
+        few = self._predictions.few.read(chunks)
+        if few is None or len(few) > _FEW:
+            return None
+        ended = add_few(self.join, few, now)
+        if ended is None:
+            return None
+        for topic, chunk in chunks:
+            self.join.progress.read(topic, chunk.newest(), chunk.next_offset)
+        return [ended]
+
+    def _take_many(self, chunks: Sequence[tuple[int, Chunk]], now: float) -> list[Decided]:
+        """The chunks' records as columns. Returns what ended."""
         requests: list[tuple[int, Columns]] = []
         predictions: list[tuple[int, Columns]] = []
         ends = []
@@ -136,9 +166,7 @@ class FuserPartition:
             decided += self._take_predictions(predictions, now)
         for end in ends:
             self.join.progress.read(*end)
-        self._send_aside()
-        decided.append(self.join.advance())
-        self._publish(joined([part for part in decided if len(part)]))
+        return decided
 
     def _take_requests(self, topic: int, columns: Columns, now: float) -> Decided:
         """Requests records into the join; what cannot be read goes elsewhere. Returns what ended."""

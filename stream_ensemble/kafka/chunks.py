@@ -23,7 +23,7 @@ class Chunk:
         start: which start of reading it belongs to, see ``ChunkConsumer.is_current``.
     """
 
-    __slots__ = ("batches", "first", "next_offset", "size", "start", "tp")
+    __slots__ = ("_runs", "batches", "first", "next_offset", "size", "start", "tp")
 
     def __init__(
         self,
@@ -41,31 +41,59 @@ class Chunk:
         self.first = first
         self.next_offset = next_offset
         self.batches = batches
+        self._runs: list[Run] | None = None
+
+    def runs(self) -> list[Run]:
+        """The records batch by batch. Decompresses, once."""
+        if self._runs is None:
+            runs = map(self._run, self.batches)
+            self._runs = [run for run in runs if run.records]
+        return self._runs
+
+    def _run(self, batch: Any) -> Run:
+        records = list(batch)
+        if records and records[0].offset < self.first:
+            records = [record for record in records if record.offset >= self.first]
+        return Run(records, batch.max_timestamp if batch.timestamp_type == LOG_APPEND_TIME else None)
+
+    def newest(self) -> int:
+        """The newest append time (ms); -1 where there are no records."""
+        return max(
+            (
+                max(record.timestamp for record in records) if time is None else time
+                for records, time in self.runs()
+            ),
+            default=-1,
+        )
 
     def columns(self) -> Columns:
-        """The records as columns. Decompresses; call once."""
+        """The records as columns."""
         records: list[Any] = []
         appended: list[NDArray[np.int64]] = []
         offsets: list[NDArray[np.int64]] = []
-        for batch in self.batches:
-            rows = list(batch)
-            if rows and rows[0].offset < self.first:
-                rows = [row for row in rows if row.offset >= self.first]
-            if not rows:
-                continue
+        for rows, time in self.runs():
             records += rows
             n = len(rows)
             if rows[-1].offset - rows[0].offset == n - 1:
                 offsets.append(np.arange(rows[0].offset, rows[0].offset + n))
             else:
                 offsets.append(np.array([row.offset for row in rows], np.int64))
-            if batch.timestamp_type == LOG_APPEND_TIME:
-                appended.append(np.full(n, batch.max_timestamp, np.int64))
+            if time is not None:
+                appended.append(np.full(n, time, np.int64))
             else:
                 appended.append(np.array([row.timestamp for row in rows], np.int64))
         if not records:
             return Columns([], np.empty(0, np.int64), np.empty(0, np.int64))
         return Columns(records, np.concatenate(offsets), np.concatenate(appended))
+
+
+class Run(NamedTuple):
+    """Records of one batch (``key``, ``value``, ``headers``, ``offset``, ``timestamp``), and when all were
+    appended (ms); None where each says so itself.
+    """
+
+    records: list[Any]
+    appended: int | None
 
 
 class Columns(NamedTuple):

@@ -13,6 +13,7 @@ from stream_ensemble.columnar.forms import has_form
 from stream_ensemble.kafka.chunks import Columns
 from stream_ensemble.kafka.decode import Expected, Read, Refused
 from stream_ensemble.kafka.decode_columns import ColumnarReader
+from stream_ensemble.kafka.decode_few import FewReader
 from stream_ensemble.kafka.decode_singles import SingleReader
 
 _headers = attrgetter("headers")
@@ -35,6 +36,7 @@ class PredictionReader:
         expected = Expected(index, np.array(topic_of, np.int64), values, sum_tolerance)
         self.singles = SingleReader(expected)
         self.columnar = ColumnarReader(expected)
+        self.few = FewReader(expected)
 
     def read(self, parts: Sequence[tuple[int, Columns]]) -> tuple[list[Read], list[Refused]]:
         """What can be used of the records of some input topics, and what is refused.

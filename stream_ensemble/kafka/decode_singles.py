@@ -27,7 +27,7 @@ from stream_ensemble.kafka.distributions import are_distributions, check_distrib
 from stream_ensemble.messages import HEADER_FORWARDED, Forwarded, Milliseconds, Name, Prediction, RequestId
 
 
-class _Plain(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+class Plain(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     """What most predictions say, and nothing else: no field is left to be looked at.
 
     ``member`` is one of those of the topic, as the decoder makes sure.
@@ -41,11 +41,20 @@ class _Plain(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     at: Milliseconds = NO_TIME
 
 
-def _plain_decoder(members: Sequence[str]) -> Callable[[bytes], _Plain]:
+def plain_decoder(members: Sequence[str]) -> Callable[[bytes], Plain]:
     """Of predictions of these members, whose names are compared as they are read, without a string each."""
     fields = [("member", Literal[tuple(members)])]
-    kind: Any = msgspec.defstruct("_PlainOf", fields, bases=(_Plain,), gc=False)
-    return cast("Callable[[bytes], _Plain]", msgspec.json.Decoder(kind).decode)
+    kind: Any = msgspec.defstruct("_PlainOf", fields, bases=(Plain,), gc=False)
+    return cast("Callable[[bytes], Plain]", msgspec.json.Decoder(kind).decode)
+
+
+def plain_decoders(expected: Expected) -> dict[int, Callable[[bytes], Plain]]:
+    """A decoder for the predictions of each input topic."""
+    topics = expected.topic_of.tolist()
+    return {
+        topic: plain_decoder([name for name, k in expected.number_of.items() if topics[k] == topic])
+        for topic in set(topics)
+    }
 
 
 _decode_prediction: Final = msgspec.json.Decoder(Prediction).decode
@@ -69,11 +78,8 @@ class SingleReader:
         self._expected, self._index, self._topic_of = expected, index, topic_of
         topics = topic_of.tolist()
         self._alone = {topics[k]: k for k in index.values() if topics.count(topics[k]) == 1}
-        self._decoders = {
-            topic: _plain_decoder([name for name, k in index.items() if topics[k] == topic])
-            for topic in set(topics)
-        }
-        self._everyone = _plain_decoder(list(index))
+        self._decoders = plain_decoders(expected)
+        self._everyone = plain_decoder(list(index))
 
     def read(self, topics: int | NDArray[np.int64], columns: Columns) -> tuple[list[Read], list[Refused]]:
         """What can be used of N records, and what is refused; ``topics`` is the topic of all or of each."""
@@ -124,7 +130,7 @@ class SingleReader:
 
     def _messages(
         self, topics: int | NDArray[np.int64], records: Sequence[Any]
-    ) -> tuple[Sequence[_Plain | Prediction], dict[int, str], bool]:
+    ) -> tuple[Sequence[Plain | Prediction], dict[int, str], bool]:
         """The messages of N records, which all have an output and no error, the segments by place, and
         whether all are plain.
 
@@ -145,7 +151,7 @@ class SingleReader:
         return messages, {i: m.segment for i, m in enumerate(messages) if m.segment is not None}, False
 
     def _members(
-        self, topics: int | NDArray[np.int64], messages: Sequence[_Plain | Prediction], plain: bool
+        self, topics: int | NDArray[np.int64], messages: Sequence[Plain | Prediction], plain: bool
     ) -> int | NDArray[np.int64]:
         if plain and isinstance(topics, int) and topics in self._alone:
             return self._alone[topics]
@@ -154,7 +160,7 @@ class SingleReader:
             raise ValueError("a member of another topic")
         return self._alone[topics] if isinstance(topics, int) and topics in self._alone else members
 
-    def _outputs(self, messages: Sequence[_Plain | Prediction]) -> NDArray[np.float64]:
+    def _outputs(self, messages: Sequence[Plain | Prediction]) -> NDArray[np.float64]:
         n, values = len(messages), self._values
         rows: list[list[float]] = [m.output for m in messages]  # type: ignore[misc]
         if set(map(len, rows)) != {values}:

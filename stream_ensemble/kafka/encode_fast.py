@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -28,12 +28,30 @@ from stream_ensemble.kafka.encode import (
     credit_of,
     members_in,
 )
-from stream_ensemble.messages import HEADER_TRACE, Credit
+from stream_ensemble.messages import HEADER_TRACE, Credit, WeightsVersion
 
 #: Bytes that JSON escapes inside a string.
 _ESCAPED = bytes(range(0x20)) + b'"\\\x7f'
 #: Templates kept; new weights make new ones.
 _MOST_TEMPLATES = 4096
+
+
+class Kind(NamedTuple):
+    """What records that share a template have in common. ``weights``: of the members awake, as bytes; None
+    where they stand in the record."""
+
+    status: int
+    cause: int
+    awake: int
+    answered: int
+    abstained: int
+    expected: int
+    columnar: bool
+    segment: str | None
+    degraded: str | None
+    version: WeightsVersion
+    credit: tuple[str | None, str | None] | None
+    weights: bytes | None
 
 
 def single(rows: FusedRows, form: FusedFormat) -> Encoded:
@@ -74,13 +92,13 @@ def _group(
     weights = _weights(rows, places, awake) if pooled else None
     constant = weights is not None and len(weights) == 1
     columns: list[Sequence[object]] = [
-        _quoted(rows.ids if places is None else [rows.ids[place] for place in places.tolist()]),
+        quoted(rows.ids if places is None else [rows.ids[place] for place in places.tolist()]),
         _at(rows.at, places).tolist(),
     ]
     outputs = _at(rows.outputs, places)
     texts = _texts(outputs if answered else None, _at(rows.components, places), awake)
     if answered:
-        labels = _labels(form.classes)
+        labels = labels_of(form.classes)
         columns += [texts.pop(0), [labels[c] for c in outputs.argmax(axis=1).tolist()]]
     columns += texts
     offsets = _at(rows.offsets, places)
@@ -141,14 +159,14 @@ def _template(
     """The template of record r and its like; ``weights`` (1 x A) stand in it when all have the same."""
     if credit is not None and credit.blocks is not None:
         return _new_template(rows, form, r, awake, weights, credit)
-    key = (
+    key = Kind(
         int(rows.status[r]),
         int(rows.cause[r]),
         int(rows.awake[r]),
         int(rows.answered[r]),
         int(rows.abstained[r]),
         int(rows.expected[r]),
-        rows.within is None,
+        rows.within is not None,
         rows.segment,
         rows.degraded,
         rows.version,
@@ -208,11 +226,13 @@ def _new_template(
 
 
 @lru_cache(maxsize=64)
-def _labels(classes: tuple[str, ...]) -> list[bytes]:
+def labels_of(classes: tuple[str, ...]) -> list[bytes]:
+    """The names as JSON."""
     return [_json(name) for name in classes]
 
 
-def _quoted(ids: list[bytes]) -> list[bytes]:
+def quoted(ids: list[bytes]) -> list[bytes]:
+    """Request ids as JSON."""
     text = b"".join(ids)
     if len(text.translate(None, _ESCAPED)) == len(text):
         return [b'"%b"' % request_id for request_id in ids]

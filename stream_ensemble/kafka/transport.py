@@ -1,7 +1,7 @@
 """A Faust transport that delivers whole chunks and leaves offsets to the partitions' owner.
 
-Stock Faust makes four tasks a record; this hands an agent one Event per fetch and partition number, whose
-value is a list of Chunks, one per topic partition.
+Stock Faust makes four tasks a record; this hands an agent one Event per fetch, whose value is a list of
+Chunks, one per topic partition.
 Committing, acknowledging and what happens on a rebalance is the owner's business (:class:`PartitionOwner`),
 because an offset may be released only when what it led to is acknowledged. Leans on faust-streaming
 0.15.3's private driver; ``tests/contract/test_private_api.py`` fails when it moves.
@@ -135,7 +135,7 @@ class ChunkConsumer(driver.Consumer):
                 if not records:
                     await asyncio.sleep(0)
                     continue
-                for channel, chunks in self._by_partition(records):
+                for channel, chunks in self._by_channel(records):
                     if not await self._deliver(channel, chunks, generation):
                         break
         except self.consumer_stopped_errors:
@@ -145,15 +145,12 @@ class ChunkConsumer(driver.Consumer):
             if not self.app.should_stop:
                 raise
 
-    def _by_partition(
-        self, records: Mapping[TopicPartition, list[Chunk]]
-    ) -> Iterable[tuple[Any, list[Chunk]]]:
-        """What one fetch brought, as one list per stream and partition number: its topics are joined
-        anyway."""
-        groups: dict[tuple[int, int], tuple[Any, list[Chunk]]] = {}
+    def _by_channel(self, records: Mapping[TopicPartition, list[Chunk]]) -> Iterable[tuple[Any, list[Chunk]]]:
+        """What one fetch brought, as one list per agent: what follows from it can go out together."""
+        groups: dict[int, tuple[Any, list[Chunk]]] = {}
         for tp, chunks in records.items():
             for channel in self.app.topics._tp_index[TP(tp.topic, tp.partition)]:
-                groups.setdefault((id(channel), tp.partition), (channel, []))[1].extend(chunks)
+                groups.setdefault(id(channel), (channel, []))[1].extend(chunks)
         return groups.values()
 
     async def _deliver(self, channel: Any, chunks: list[Chunk], generation: int) -> bool:

@@ -7,6 +7,7 @@ nobody can aim for a collision, and at 100 million ids a chance one has a probab
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
@@ -32,13 +33,15 @@ def _second(ids: Sequence[bytes]) -> NDArray[np.int64]:
 class _Segment:
     """Ids that ended by a certain time, sorted by their first hash."""
 
-    __slots__ = ("first", "newest", "second")
+    __slots__ = ("first", "newest", "numbers", "second")
 
     def __init__(self, first: NDArray[np.int64], second: NDArray[np.int64], newest: int) -> None:
         order = np.argsort(first, kind="stable")
         self.first = first[order]
         self.second = second[order]
         self.newest = newest
+        #: ``first`` once more, to look for a single one: an array takes as long as for a hundred.
+        self.numbers: Sequence[int] = memoryview(self.first)  # type: ignore[arg-type]
 
     def candidates(self, first: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which first hashes stand here. Shape: N."""
@@ -46,6 +49,11 @@ class _Segment:
         at[at == len(self.first)] = 0
         found: NDArray[np.bool_] = self.first[at] == first
         return found
+
+    def may_contain(self, first: int) -> bool:
+        """Does this first hash stand here?"""
+        at = bisect_left(self.numbers, first)
+        return at < len(self.numbers) and self.numbers[at] == first
 
     def contains(self, first: int, second: int) -> bool:
         """Does this pair stand here?"""
@@ -93,6 +101,13 @@ class ClosedIndex:
         for place, second in zip(places, seconds, strict=True):
             found[place] = any(segment.contains(first[place], second) for segment in self._segments)
         return found
+
+    def has(self, request_id: bytes) -> bool:
+        """Whether one id has ended."""
+        first = hash(request_id)
+        if not any(segment.may_contain(first) for segment in self._segments):
+            return False
+        return bool(self.contains([request_id])[0])
 
     def expire(self, before: int) -> None:
         """Forget what ended before append time ``before`` (ms)."""

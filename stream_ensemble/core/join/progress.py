@@ -43,6 +43,7 @@ class Progress:
         self._expected_since: list[float | None] = [None] * len(topic_of)
         self._missed = [0] * len(topic_of)
         self.silent = np.zeros(len(topic_of), np.bool_)
+        self.some_silent = False
 
     def read(self, topic: int, newest: int, next_offset: int) -> None:
         """A chunk was processed: its newest append time (-1 when it held no record) and the offset after
@@ -56,7 +57,9 @@ class Progress:
         self._at_end_since[member] = None
         self._expected_since[member] = None
         self._missed[member] = 0
-        self.silent[member] = False
+        if self.silent[member]:
+            self.silent[member] = False
+            self.some_silent = bool(self.silent.any())
 
     def expecting(self, now: float) -> None:
         """A request opened at monotonic time ``now``: every member is expected to answer."""
@@ -89,7 +92,7 @@ class Progress:
         if expected is None or self._missed[member] < SEVERAL:
             return
         if asked_at - max(since, expected) >= self.silence_after:
-            self.silent[member] = True
+            self.silent[member] = self.some_silent = True
 
     def given_up(
         self, member: int, due_appended: NDArray[np.int64], due_monotonic: NDArray[np.float64]

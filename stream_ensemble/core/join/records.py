@@ -87,6 +87,19 @@ class Predictions:
         return self.member if isinstance(self.member, int) else int(self.member[row])
 
 
+class Single(NamedTuple):
+    """One prediction with an output, as :class:`Predictions` has many; ``output`` holds V numbers."""
+
+    member: int
+    request_id: bytes
+    output: list[float]
+    at: int
+    appended: int
+    offset: int
+    segment: str | None = None
+    trace: bytes | None = None
+
+
 @dataclass(slots=True)
 class Requests:
     """N requests of one topic partition, in log order; see ``messages.Request``.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from itertools import count
+from typing import Any, NamedTuple, Protocol, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,42 @@ FREE, OPEN, DECIDED, RELEASED = 0, 1, 2, 3
 _FIRST_CAPACITY = 1 << 12
 #: Looking up an id to take it out of the dictionary costs so many times what keeping one in a new one does.
 _WORTH_KEEPING = 3
+
+Number = TypeVar("Number")
+
+
+class Numbers(Protocol[Number]):
+    """What is used of a memoryview."""
+
+    @overload
+    def __getitem__(self, place: int, /) -> Number: ...
+    @overload
+    def __getitem__(self, places: slice, /) -> Numbers[Number]: ...
+    def __setitem__(self, place: int, number: Number, /) -> None: ...
+    def tolist(self) -> list[Number]:
+        """All of them."""
+
+
+class Cells(NamedTuple):
+    """The same memory as the arrays of the same names, to read and write one number at a time.
+
+    A number of an array costs several times what one of a memoryview does (whose type ours stands for).
+    Arrays of more dimensions stand here row after row.
+    """
+
+    state: Numbers[int]
+    outputs: Numbers[float]
+    offsets: Numbers[int]
+    answered: Numbers[int]
+    awake: Numbers[int]
+    abstained: Numbers[int]
+    expected: Numbers[int]
+    at: Numbers[int]
+    first_appended: Numbers[int]
+    due_appended: Numbers[int]
+    due_monotonic: Numbers[float]
+    first_read: Numbers[float]
+    early: Numbers[bool]
 
 
 class Slots:
@@ -59,6 +96,8 @@ class Slots:
         self.ids = np.empty(capacity, np.object_)
         #: Scratch: the last place in a chunk at which a cell (row, member) was named.
         self.seen_at = np.zeros((capacity, self.members), np.int32)
+        views: list[Any] = [memoryview(getattr(self, name).reshape(-1)) for name in Cells._fields]
+        self.cells = Cells._make(views)
 
     @property
     def capacity(self) -> int:

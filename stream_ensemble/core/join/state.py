@@ -32,6 +32,8 @@ from stream_ensemble.core.join.slots import DECIDED, OPEN, RELEASED, Slots
 from stream_ensemble.core.partitioning import partitions_of
 
 _ONE = np.uint64(1)
+#: So many slots or fewer are released one by one.
+_FEW = 16
 #: A bit of one member, or of one member per row.
 Bits = np.uint64 | NDArray[np.uint64]
 
@@ -70,8 +72,8 @@ class PartitionJoin:
         self.ledger = Ledger()
         self.progress = Progress(rules.topics, list(rules.topic_of), rules.silence_after_ms / 1000)
         self.open_requests = 0
-        self._everyone = np.uint64((1 << rules.members) - 1)
-        self._required = np.uint64(rules.required)
+        self.everyone = np.uint64((1 << rules.members) - 1)
+        self.required = np.uint64(rules.required)
         #: (offset, row) in the tail of the fused topic: predictions used before a restart, by topic.
         self.used_before: dict[int, set[tuple[int, int]]] = {}
         #: Lower bounds of the dues of all open requests: nothing can time out before.
@@ -153,7 +155,7 @@ class PartitionJoin:
     def _amend(self, chunk: Requests, place: int, row: int, slot: int) -> None:
         slots = self.slots
         if chunk.expected[place]:
-            slots.expected[row] = chunk.expected[place] & self._everyone
+            slots.expected[row] = chunk.expected[place] & self.everyone
         if chunk.at[place] != NO_TIME:
             slots.at[row] = min(int(chunk.at[place]), int(chunk.appended[place]))
         if place in chunk.segments:
@@ -164,8 +166,12 @@ class PartitionJoin:
         if wait:
             slots.due_appended[row] = slots.first_appended[row] + wait
             slots.due_monotonic[row] = slots.first_read[row] + wait / 1000
-            self._next_appended = min(self._next_appended, int(slots.due_appended[row]))
-            self._next_monotonic = min(self._next_monotonic, float(slots.due_monotonic[row]))
+            self.note_due(int(slots.due_appended[row]), float(slots.due_monotonic[row]))
+
+    def note_due(self, appended: int, monotonic: float) -> None:
+        """Some open request is due at these times (ms of the log, monotonic s), none before."""
+        self._next_appended = min(self._next_appended, appended)
+        self._next_monotonic = min(self._next_monotonic, monotonic)
 
     def _open(
         self, chunk: Predictions | Requests, at: NDArray[np.int64], verdicts: NDArray[np.uint8], now: float
@@ -248,14 +254,13 @@ class PartitionJoin:
         slots.awake[rows] = 0
         slots.abstained[rows] = 0
         slots.early[rows] = False
-        slots.expected[rows] = self._everyone
+        slots.expected[rows] = self.everyone
         slots.at[rows] = at
         slots.first_appended[rows] = appended
         slots.first_read[rows] = now
         slots.due_appended[rows] = appended + wait
         slots.due_monotonic[rows] = now + wait / 1000
-        self._next_appended = min(self._next_appended, int(appended.min()) + wait)
-        self._next_monotonic = min(self._next_monotonic, now + wait / 1000)
+        self.note_due(int(appended.min()) + wait, now + wait / 1000)
         self.progress.expecting(now)
         self.ledger.requests += len(ids)
         self.open_requests += len(ids)
@@ -396,7 +401,7 @@ class PartitionJoin:
 
     def _may_time_out(self) -> bool:
         progress = self.progress
-        if progress.silent.any():
+        if progress.some_silent:
             return True
         return any(
             topic.unreadable
@@ -420,8 +425,7 @@ class PartitionJoin:
         self._next_monotonic = float(after.min()) if len(after) else float("inf")
         if len(later) < len(rows) or len(after) < len(rows):
             # Some topic has passed a due that another has not: any progress may decide, so look each time.
-            self._next_appended = min(self._next_appended, int(slots.due_appended[rows].min()))
-            self._next_monotonic = min(self._next_monotonic, float(slots.due_monotonic[rows].min()))
+            self.note_due(int(slots.due_appended[rows].min()), float(slots.due_monotonic[rows].min()))
 
     def _note_missed(self, waiting: NDArray[np.uint64]) -> None:
         for member in range(self.rules.members):
@@ -436,7 +440,7 @@ class PartitionJoin:
         awake = self.slots.awake[rows]
         enough: NDArray[np.bool_] = np.bitwise_count(awake) >= self.rules.quorum
         if self.rules.required:
-            wanted = self._required & self.slots.expected[rows]
+            wanted = self.required & self.slots.expected[rows]
             enough &= (awake & wanted) == wanted
         return enough
 
@@ -496,7 +500,11 @@ class PartitionJoin:
     def release(self, ended: NDArray[np.int64]) -> None:
         """The fused records of these slots are acknowledged: their inputs' offsets are free."""
         slots = self.slots
-        slots.state[slots.row(ended)] = RELEASED
+        if len(ended) <= _FEW:
+            for slot in ended.tolist():
+                slots.cells.state[slot & slots.mask] = RELEASED
+        else:
+            slots.state[slots.row(ended)] = RELEASED
         if slots.high - slots.low >= self._cut_at:
             self._cut()
 
