@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 #: How long a stop may take. With Kafka away Faust and aiokafka would wait for it for ever.
 STOP_LIMIT_S = 12.0
-#: Most bytes of one fetch. glibc maps anything over 32 MiB anew each time, and the kernel clears it each time.
+#: Most bytes of one fetch: anything over 32 MiB glibc maps anew each time, and the kernel clears it.
 _FETCH_BYTES = 24 << 20
 
 
