@@ -33,12 +33,14 @@ def columnar(rows: FusedRows, form: FusedFormat) -> Encoded:
     values: list[bytes] = []
     headers: list[Headers] = []
     order: list[NDArray[np.intp]] = []
-    keyframe = rows.keyframe_row()
+    blocks = rows.blocks
     for places in _cut(alike(rows), _row_bytes(rows)):
         batch = batch_of(rows, form, places)
         carried: Headers = [_FORM]
-        if keyframe is not None and keyframe in places:
-            carried.append((HEADER_CREDIT, fuseds.pack_blocks(rows.blocks or {})))
+        # By the records' order, not the rows': a label that waits is learned as soon as its answer is read.
+        if blocks and batch.head.credit is not None:
+            carried.append((HEADER_CREDIT, fuseds.pack_blocks(blocks)))
+            blocks = None
         values.append(fuseds.pack(batch))
         headers.append(carried)
         order.append(places)
