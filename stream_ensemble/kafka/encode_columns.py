@@ -33,14 +33,15 @@ def columnar(rows: FusedRows, form: FusedFormat) -> Encoded:
     values: list[bytes] = []
     headers: list[Headers] = []
     order: list[NDArray[np.intp]] = []
-    blocks = rows.blocks
-    for places in _cut(alike(rows), _row_bytes(rows)):
+    keyframe = rows.keyframe_row()
+    # In the order of the rows, so that no record refers to a block that comes behind it: a label that waits is
+    # learned as soon as its answer is read.
+    groups = sorted(alike(rows), key=lambda places: int(places[0]))
+    for places in _cut(groups, _row_bytes(rows)):
         batch = batch_of(rows, form, places)
         carried: Headers = [_FORM]
-        # By the records' order, not the rows': a label that waits is learned as soon as its answer is read.
-        if blocks and batch.head.credit is not None:
-            carried.append((HEADER_CREDIT, fuseds.pack_blocks(blocks)))
-            blocks = None
+        if keyframe is not None and keyframe in places:
+            carried.append((HEADER_CREDIT, fuseds.pack_blocks(rows.blocks or {})))
         values.append(fuseds.pack(batch))
         headers.append(carried)
         order.append(places)
