@@ -90,6 +90,12 @@ class Waiting:
         self.retry_count = 0
         self.producer: tuple[int, int, int] | None = None
 
+    def failure(self, exception: BaseException) -> None:
+        """It is given up."""
+        if not self.future.done():
+            self.future.set_exception(exception)
+            self.future.exception()
+
 
 class Accumulator:
     """Batches by topic partition; the sender takes the first of each, one request at a time."""
@@ -119,8 +125,7 @@ class Accumulator:
         """Give up what waits."""
         for batches in [*self._batches.values(), deque(self._in_flight.values())]:
             for batch in batches:
-                if not batch.future.done():
-                    batch.future.set_exception(error)
+                batch.failure(error)
         self._batches.clear()
 
     def pending(self) -> list[asyncio.Future[Any]]:
@@ -200,8 +205,7 @@ class Accumulator:
             if isinstance(answer, Refusal) and getattr(kafka_errors, answer.error).retriable:
                 again[tp] = batch
             elif isinstance(answer, Refusal):
-                batch.future.set_exception(error_of(answer))
-                batch.future.exception()
+                batch.failure(error_of(answer))
             else:
                 batch.future.set_result(Metadata(answer))
         if again:
