@@ -89,8 +89,9 @@ class AnswersCheck:
         self._must(not missing, f"{len(missing)} requests never ended: {missing[:_MOST]}")
         invented = sorted(times.keys() - opened)
         self._must(not invented, f"{len(invented)} requests ended that nobody made: {invented[:_MOST]}")
-        wrong = [answer for answer in self.answers if answer.partition != _place(answer)]
-        self._must(not wrong, f"{len(wrong)} answers on another partition than their own")
+        places = partitions_of([answer.fused.request_id.encode() for answer in self.answers], PARTITIONS)
+        wrong = sum(answer.partition != place for answer, place in zip(self.answers, places.tolist(), strict=True))
+        self._must(not wrong, f"{wrong} answers on another partition than their own")
 
     def _check_members(self, request_id: bytes, answer: Answer) -> None:
         fused, of = answer.fused, self._rows[request_id]
@@ -156,6 +157,3 @@ class AnswersCheck:
 def _too_old(row: Row) -> bool:
     return row.appended - row.at > _HORIZON_MS
 
-
-def _place(answer: Answer) -> int:
-    return int(partitions_of([answer.fused.request_id.encode()], PARTITIONS)[0])

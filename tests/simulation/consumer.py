@@ -91,7 +91,7 @@ class _Fetches:
         """An answer, when there is something or after a while."""
         rng = self._process.rng
         # A broker holds an empty fetch for a while; when it looks is as good as random.
-        hold = 0.05 + 0.3 * rng.random()
+        hold = 0.05 + 0.7 * rng.random()
         await asyncio.sleep(hold)
         return await self._process.once(None, "", self._read, request)
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
+
+import msgspec
 
 from stream_ensemble.kafka.chunks import LOG_APPEND_TIME
 
 
-class Record:
+class Record(msgspec.Struct, gc=False):
     """A record in the log, as a consumer sees it."""
 
-    __slots__ = ("headers", "key", "offset", "timestamp", "value")
-
-    def __init__(self, offset: int, key: bytes | None, value: bytes | None, headers: Sequence[Any], timestamp: int):
-        self.offset = offset
-        self.key = key
-        self.value = value
-        self.headers = headers
-        self.timestamp = timestamp
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[Any]
+    timestamp: int
 
 
 class Batch:
@@ -79,6 +79,8 @@ class PartitionLog:
     @property
     def stable_end(self) -> int:
         """The last stable offset."""
+        if not self._open:
+            return self.end
         return min((batches[0].base for batches in self._open.values() if batches), default=self.end)
 
     def append(
@@ -139,7 +141,7 @@ class PartitionLog:
             return [], offset
         place = max(0, bisect_right(self._bases, offset) - 1)
         found: list[Batch] = []
-        for batch in self.batches[place:]:
+        for batch in islice(self.batches, place, None):
             if batch.base >= end or len(found) >= limit:
                 break
             offset = batch.next_offset

@@ -13,7 +13,7 @@ from tests.simulation.settings import VARIANTS
 from tests.simulation.world import Say, World
 
 #: Virtual seconds after which everything must have ended.
-_LIMIT_S = 60.0
+_LIMIT_S = 30.0
 
 
 @dataclass(slots=True)
@@ -57,6 +57,7 @@ def run(schedule: Schedule, say: Say | None = None, watch: Callable[[World], Non
         if why is None and not world.violations:
             world.clock.broker_ahead_ms += int(traffic_of.JUMP_S * 1000)
             world.write(traffic.batches(traffic.tail))
+            world.last = True
             why = world.settle(0.5, _LIMIT_S)
         if why is not None:
             world.violation(f"not settled: {why}")

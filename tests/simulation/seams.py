@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
+import torch
+
 from stream_ensemble.core.join import slots
 from stream_ensemble.fuser import ensemble as fuser_ensemble
 from stream_ensemble.fuser import owner as fuser_owner
@@ -63,6 +65,8 @@ def simulated() -> Iterator[None]:
     before = [(module, name, getattr(module, name)) for module, name, _ in _replacements()]
     for module, name, value in _replacements():
         setattr(module, name, value)
+    # As in the fuse app.
+    torch.set_num_threads(1)
     try:
         yield
     finally:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import random
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from stream_ensemble.columnar import predictions
@@ -20,17 +20,24 @@ from tests.simulation.settings import CLASSES, DEADLINE_MS, LATENESS_S, MEMBERS,
 
 REQUESTS = 200
 #: Requests are made during so many seconds.
-SPAN_S = 4.0
+SPAN_S = 2.4
 #: After everything was quiet the broker's clock goes so far ahead, and a few more records are written.
 JUMP_S = 100.0
 #: What is written within so many seconds to one partition comes in one batch.
-_GATHER_S = 0.2
+_GATHER_S = 0.25
 _TAIL = 6
-#: Shares of predictions, by what is out of order about them; the rest is plain.
-_ODD = (
-    ("again", 0.03), ("conflicting", 0.015), ("late", 0.03), ("old", 0.005), ("bad", 0.025), ("misrouted", 0.02),
-    ("keyless", 0.01), ("asleep", 0.02), ("missing", 0.025),
-)  # fmt: skip
+#: So many predictions are out of order, by what it is about them. It comes while something is broken: during
+#: three eighths of the time.
+_ODD = {
+    "again": 25, "conflicting": 12, "late": 24, "old": 5, "bad": 24, "misrouted": 12, "keyless": 6, "asleep": 12,
+    "missing": 15,
+}  # fmt: skip
+#: These are bad, late or duplicate; the others only unusual.
+WRONG = ("again", "conflicting", "late", "old", "bad", "label")
+_EIGHTHS, _BROKEN = 8, 3
+
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Written(NamedTuple):
@@ -85,7 +92,9 @@ class _Writer:
             self.ids[-1] = b"r-end-%05x" % self.rng.getrandbits(20)
             self.places = partitions_of(self.ids, PARTITIONS).tolist()
         self.odd: dict[str, int] = {}
-        self.columnar = self.rng.random() < 0.4
+        #: Who sends columnar records, if anybody.
+        self.columnar = self.rng.choice((None, None, *range(len(MEMBERS))))
+        self.broken = self.rng.sample(range(_EIGHTHS), _BROKEN)
         self.rows: dict[tuple[int, str, int], list[tuple[float, int, list[float], int]]] = {}
 
     def count(self, kind: str) -> None:
@@ -94,11 +103,13 @@ class _Writer:
     def write(self) -> Traffic:
         rng = self.rng
         made = sorted(rng.random() * SPAN_S for _ in range(REQUESTS))
+        broken = [int(at / SPAN_S * _EIGHTHS) in self.broken for at in made]
+        kinds = self.draw_kinds(sum(broken) * len(MEMBERS))
         main: list[Written] = []
         for number, at in enumerate(made):
             main += self.request(number, at)
             for k in range(len(MEMBERS)):
-                main += self.prediction(number, k, at)
+                main += self.prediction(number, k, at, kinds.pop() if broken[number] else None)
             main += self.labels(number, at)
         main += self.columns()
         main += self.strays(SPAN_S)
@@ -125,12 +136,12 @@ class _Writer:
     def record(self, when: float, topic: str, number: int, said: dict[str, Any], **more: Any) -> Written:
         place = more.pop("place", self.places[number])
         key = more.pop("key", self.ids[number])
-        return Written(when, topic, place, key, json.dumps(said).encode(), (), number)
+        return Written(when, topic, place, key, _encode(said), (), number)
 
     # --- predictions --------------------------------------------------------------------------------
 
-    def prediction(self, number: int, k: int, at: float) -> list[Written]:
-        rng, kind = self.rng, self.kind()
+    def prediction(self, number: int, k: int, at: float, kind: str | None) -> list[Written]:
+        rng = self.rng
         when = at + 0.01 + 0.2 * rng.random()
         made, key, place = EPOCH_MS + int(at * 1000), self.ids[number], self.places[number]
         output = self.output()
@@ -145,7 +156,7 @@ class _Writer:
             place = 1 - place if rng.random() < 0.7 else zlib.crc32(key) % PARTITIONS
         elif kind == "keyless":
             key = None  # type: ignore[assignment]
-        elif kind is None and self.columnar and rng.random() < 0.3:
+        elif kind is None and k == self.columnar:
             at_place = (int(when / _GATHER_S), MEMBERS[k], place)
             self.rows.setdefault(at_place, []).append((when, number, output, made))
             return []
@@ -156,14 +167,13 @@ class _Writer:
             found.append(found[0]._replace(when=when + 1.5 * rng.random(), value=again))
         return found
 
-    def kind(self) -> str | None:
-        draw = self.rng.random()
-        for kind, share in _ODD:
-            draw -= share
-            if draw < 0:
-                self.count(kind)
-                return kind
-        return None
+    def draw_kinds(self, count: int) -> list[str | None]:
+        """What is out of order about each of ``count`` predictions, all of ``_ODD`` among them."""
+        kinds: list[str | None] = [kind for kind, times in _ODD.items() for _ in range(times)]
+        self.odd = dict(_ODD)
+        kinds += [None] * (count - len(kinds))
+        self.rng.shuffle(kinds)
+        return kinds
 
     def output(self) -> list[float]:
         rng = self.rng
@@ -244,7 +254,7 @@ class _Writer:
         for i in range(4):
             said = {"version": 1, "kind": "feedback", "request_id": f"typo-{i}", "label": "x"}
             place = int(partitions_of([f"typo-{i}".encode()], PARTITIONS)[0])
-            value = json.dumps(said).encode()
+            value = _encode(said)
             found.append(
                 Written(rng.random() * span, self.topics.feedback, place, f"typo-{i}".encode(), value, (), i)
             )

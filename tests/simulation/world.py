@@ -11,6 +11,8 @@ from typing import Any
 
 from aiokafka.structs import TopicPartition
 
+from stream_ensemble.stores.contribution_field import encode_order, order_digits
+from stream_ensemble.stores.contributions import Key, Order
 from tests.simulation import settings, stores
 from tests.simulation.broker import Broker
 from tests.simulation.effects import Effects
@@ -52,6 +54,8 @@ class World:
         self._gone: list[Process] = []
         self._restart: dict[str, float] = {}
         self._troubles = 0
+        #: All has been written that ever will be.
+        self.last = False
         self.broker.on_fence = self._on_fence
         for host in HOSTS:
             self.start(host)
@@ -203,7 +207,7 @@ class World:
             return "faults"
         if any(worker.process.dead or worker.process.stalled is not None for worker in self.workers.values()):
             return "a worker is away"
-        return self._fusers_unsettled() or self._learners_unsettled() or self._redis_unsettled()
+        return self._fusers_unsettled() or self._learners_unsettled()
 
     def _fusers_unsettled(self) -> str | None:
         owned: dict[int, Fuser] = {}
@@ -226,42 +230,49 @@ class World:
         return None
 
     def _learners_unsettled(self) -> str | None:
-        owned = set()
         topics = settings.topics(self.variant)
+        orders: dict[int, Order] = {}
         for worker in self.running(Learner):
             if not hasattr(worker, "owner"):
                 return "a learner is starting"
             for (_, number), partition in worker.owner.partitions.items():
-                owned.add(number)
                 here = partition._gathered
                 ends = [self.broker.logs[TopicPartition(t, number)].end for t in (topics.fused, topics.feedback)]
-                if [here.fused, here.feedback] != ends or here.says_something:
+                busy = here.says_something or partition._flushing.locked()
+                # Labels without an answer wait until the last records have come.
+                if [here.fused, here.feedback] != ends or busy or (self.last and partition.parked):
                     return f"learn partition {number} is at {here.fused}, {here.feedback} of {ends}"
-                publisher = partition.publisher
-                if publisher._dirty or publisher._marked != partition.standing.order:
-                    return f"learn partition {number} has not published {partition.standing.order}"
-        return None if len(owned) == settings.PARTITIONS else "a learn partition has no owner"
+                orders[number] = partition.standing.order
+        if len(orders) < settings.PARTITIONS:
+            return "a learn partition has no owner"
+        return self._redis_unsettled(orders)
 
-    def _redis_unsettled(self) -> str | None:
+    def _redis_unsettled(self, orders: dict[int, Order]) -> str | None:
+        """Redis and all fusers have what the learners have."""
+        key = Key(settings.learned(self.variant).task)
+        hashes = self.redis.hashes
+        for number, order in orders.items():
+            digits = encode_order(order)
+            if order_digits(hashes.get(None, {}).get(number, b"")) != digits:
+                return f"the marker of {number} in Redis is not at {order}"
+            if order.sequence and order_digits(hashes.get(key, {}).get(number, b"")) != digits:
+                return f"the weights of {number} in Redis are not at {order}"
+        expected = {number: order for number, order in orders.items() if order.sequence}
         for worker in self.running(Fuser):
-            if worker.view.degraded:
-                return f"{worker.process.name}: {worker.view.detail}"
+            used = {number: stored.order for number, stored in worker.view._joined.fields(key).items()}
+            if worker.view.degraded or used != expected:
+                return f"{worker.process.name} uses {used}, {worker.view.detail}"
         return None
 
     def settle(self, least: float, limit: float) -> str | None:
         """Let time pass, for ``least`` seconds and until all is quiet; what is not after ``limit`` is said."""
         end = self.clock.now + limit
         self.clock.run(self.clock.now + least)
-        quiet = 0
         while not self.violations:
             why = self.unsettled()
-            quiet = 0 if why else quiet + 1
-            # Redis is looked at once a second only.
-            if quiet >= 3:
-                return None
-            if self.clock.now > end:
-                return why or "never quiet for long"
-            self.clock.run(self.clock.now + 0.5)
+            if why is None or self.clock.now > end:
+                return why
+            self.clock.run(self.clock.now + 0.25)
         return None
 
     def bury(self) -> None:
