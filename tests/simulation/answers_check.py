@@ -118,8 +118,9 @@ class AnswersCheck:
             rows = [row for row in rows if row.awake]
         for row in rows:
             if row.origin == used:
-                if name in fused.sources and row.origin in self._late:
-                    self._must(False, f"{request_id!r}: {row.origin} was used and is in the late topic too")
+                # One whose answer was refused may have been late for that, and be used for the next.
+                if name in fused.sources and self._late.get(row.origin, 0) > answer.appended:
+                    self._must(False, f"{request_id!r}: {row.origin} was used, then called late")
             elif row.origin not in self._late and used is None and fused.cause != "early":
                 self._must(False, f"{request_id!r}: {row.origin} was dropped without a word")
             elif row.origin not in self._late and _too_old(row):

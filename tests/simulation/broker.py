@@ -45,6 +45,8 @@ class Broker:
         #: Topic partitions that answer fetches with an error.
         self.unreadable: set[TopicPartition] = set()
         self.violations: list[str] = []
+        #: Markers of transactions that have ended and still have to be written.
+        self.ending = 0
         #: Called with (transactional id, name of the process) at each first InitProducerId.
         self.on_fence: Callable[[str, Any], None] = lambda transactional_id, process: None
 
@@ -111,11 +113,13 @@ class Broker:
                 self.logs[tp].mark(one.pid, epoch, self.clock.broker_ms(), committed=committed)
             else:
                 one.ending += 1
+                self.ending += 1
                 wait = self._rng.random() * 0.02
                 self.clock.at(self.clock.now + wait, None, self._mark_later, one, tp, epoch, committed)
 
     def _mark_later(self, one: _Transactional, tp: TopicPartition, epoch: int, committed: bool) -> None:
         one.ending -= 1
+        self.ending -= 1
         self.logs[tp].mark(one.pid, epoch, self.clock.broker_ms(), committed=committed)
 
     # --- offsets ------------------------------------------------------------------------------------

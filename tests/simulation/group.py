@@ -61,6 +61,8 @@ class Group:
             self.members[member.member_id] = member
         member.notice = notice
         member.joining = done
+        if process.dead:
+            self.silent(process)
         self.rebalance()
         self._clock.at(self._clock.now + _GATHER_S, None, self._try_complete, self._round)
 

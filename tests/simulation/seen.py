@@ -52,6 +52,7 @@ class Answer(NamedTuple):
 
     partition: int
     epoch: int
+    appended: int
     fused: Fused
 
 
@@ -122,9 +123,9 @@ def answers(logs: Any, topic: str) -> list[Answer]:
 
 def _answers(number: int, batch: Batch, record: Record) -> list[Answer]:
     if header(record, HEADER_FORMAT) != FORMAT_COLUMNS:
-        return [Answer(number, batch.epoch, _decode_fused(record.value or b""))]
+        return [Answer(number, batch.epoch, batch.max_timestamp, _decode_fused(record.value or b""))]
     unpacked = fuseds.unpack(record.value or b"", header(record, HEADER_CREDIT))
-    return [Answer(number, batch.epoch, fused) for fused in fuseds.records(unpacked, Fused)]
+    return [Answer(number, batch.epoch, batch.max_timestamp, fused) for fused in fuseds.records(unpacked, Fused)]
 
 
 def dead(logs: Any, topic: str) -> list[tuple[Origin, str, Record]]:
@@ -138,12 +139,12 @@ def dead(logs: Any, topic: str) -> list[tuple[Origin, str, Record]]:
     return found
 
 
-def late(logs: Any, topic: str) -> set[Origin]:
-    """Where the late predictions were written."""
-    found = set()
+def late(logs: Any, topic: str) -> dict[Origin, int]:
+    """Where the late predictions were written, and when they were last written to the late topic."""
+    found = {}
     for number in range(PARTITIONS):
-        for _, record in logs[TopicPartition(topic, number)].records():
+        for batch, record in logs[TopicPartition(topic, number)].records():
             place = origin_in(record, HEADER_SOURCE)
             assert place is not None
-            found.add(place)
+            found[place] = batch.max_timestamp
     return found

@@ -24,6 +24,8 @@ from tests.simulation.network import Process
 from tests.simulation.traffic import Written
 from tests.simulation.workers import KINDS, Fuser, Learner, Worker
 
+#: Labels that have waited for so long are given up once the last records have come.
+_OLD_MS = int(1000 * (settings.ORPHAN_S + settings.LATENESS_S))
 Say = Callable[[str, str, str], None]
 
 
@@ -203,8 +205,8 @@ class World:
 
     def unsettled(self) -> str | None:
         """What is still under way; None when nothing is."""
-        if self._troubles:
-            return "faults"
+        if self._troubles or self.broker.ending:
+            return "faults or ends of transactions"
         if any(worker.process.dead or worker.process.stalled is not None for worker in self.workers.values()):
             return "a worker is away"
         return self._fusers_unsettled() or self._learners_unsettled()
@@ -240,7 +242,8 @@ class World:
                 ends = [self.broker.logs[TopicPartition(t, number)].end for t in (topics.fused, topics.feedback)]
                 busy = here.says_something or partition._flushing.locked()
                 # Labels without an answer wait until the last records have come.
-                if [here.fused, here.feedback] != ends or busy or (self.last and partition.parked):
+                waiting = self.last and here.changes.parked(self.clock.broker_ms() - _OLD_MS, 1)
+                if [here.fused, here.feedback] != ends or busy or waiting:
                     return f"learn partition {number} is at {here.fused}, {here.feedback} of {ends}"
                 orders[number] = partition.standing.order
         if len(orders) < settings.PARTITIONS:
