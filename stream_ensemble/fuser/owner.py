@@ -119,7 +119,8 @@ class FuseOwner:
         inputs = ensemble.inputs_of(number)
         held = {tp for tp in inputs if tp in self._held}
         still_open = partition.join.open_requests
-        if still_open >= cap:
+        # While any are held, who is behind is looked at again: what is left to read may be enough for nobody's end.
+        if still_open >= cap or (held and still_open >= cap * _RESUME_AT):
             topics = partition.join.progress.topics
             recently = time.monotonic() - _AT_END_S
             at_end = [topic.end_asked_at > recently for topic in topics]
@@ -127,7 +128,7 @@ class FuseOwner:
             await self._hold(held, {tp for tp, hold in zip(inputs, ahead, strict=True) if hold})
             if still_open > cap:
                 partition.relieve(still_open - cap)
-        elif held and still_open < cap * _RESUME_AT:
+        elif held:
             await self._hold(held, set())
 
     async def _hold(self, held: set[TP], wanted: set[TP]) -> None:
