@@ -11,8 +11,9 @@ from tests.simulation.workers import Fuser
 
 def check(world: Any) -> None:
     """Compare everything that was written with what should have been; nothing is held any more."""
-    AnswersCheck(world).check()
-    LabelsCheck(world).check()
+    answers = AnswersCheck(world)
+    answers.check()
+    LabelsCheck(world, answers.answers).check()
     for worker in world.running(Fuser):
         held = worker.producer.bytes_in_flight, len(worker.producer._sizes)
         if held != (0, 0):

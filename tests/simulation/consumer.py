@@ -22,6 +22,8 @@ from tests.simulation.network import Process
 _COMMIT_S = 0.4
 _QUEUE = 4
 _UNREADABLE = 29
+#: This share of answers waits before it is looked at, and of chunks before they are processed.
+_SLOW = 0.08
 
 
 class GroupConsumer:
@@ -93,7 +95,11 @@ class _Fetches:
         # A broker holds an empty fetch for a while; when it looks is as good as random.
         hold = 0.05 + 0.7 * rng.random()
         await asyncio.sleep(hold)
-        return await self._process.once(None, "", self._read, request)
+        response = await self._process.once(None, "", self._read, request)
+        if rng.random() < _SLOW:
+            # It lies in the socket while the process is busy with something else.
+            await asyncio.sleep(0.8 * rng.random())
+        return response
 
     def _read(self, request: FetchRequest) -> Any:
         rng, topics = self._process.rng, []
@@ -185,6 +191,12 @@ class SimulatedConsumer(ChunkConsumer):
         while True:
             await asyncio.sleep(_COMMIT_S)
             await self.keep()
+
+    async def next(self) -> tuple[list[Chunk], int]:
+        """The next chunks for the agent, sometimes some time after they came."""
+        if self.process.rng.random() < _SLOW:
+            await asyncio.sleep(0.6 * self.process.rng.random())
+        return await self.queue.get()
 
     # --- records ------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from stream_ensemble.stores.contributions import Key, Marker
 from stream_ensemble.stores.memory_labels import MemoryLabelStore
 from stream_ensemble.stores.weights_topic import decode_weights
 from tests.simulation import seen, settings
-from tests.simulation.settings import PARTITIONS
+from tests.simulation.settings import CLASSES, PARTITIONS
 from tests.simulation.workers import Fuser, Learner
 
 _TOLERANCE = 1e-12
@@ -40,8 +40,9 @@ class _Single(NamedTuple):
 class LabelsCheck:
     """Compares what the learners say with a single run over the topics."""
 
-    def __init__(self, world: Any) -> None:
+    def __init__(self, world: Any, answers: list[seen.Answer]) -> None:
         self._world = world
+        self._answers = answers
         self._logs = world.broker.logs
         self._ensemble = settings.learned(world.variant)
         self._topics = settings.topics(world.variant)
@@ -52,6 +53,7 @@ class LabelsCheck:
         for number in range(PARTITIONS):
             single = self._single(number)
             self._check_dead(number, single, dead)
+            self._check_winners(number, single)
             self._check_verdicts(number, single)
             self._check_contributions(number, single)
             self._check_published(number)
@@ -102,6 +104,25 @@ class LabelsCheck:
         self._must(plain == here, f"dead labels of partition {number}: {plain - Counter(here)}, {Counter(here) - plain}")
         twice = [at for at, n in found.items() if n > 1]
         self._must(not twice, f"labels dead twice: {twice}")
+
+    def _check_winners(self, number: int, single: _Single) -> None:
+        """By the labels alone: which one stands for a request, and how many requests are labelled."""
+        answered = {a.fused.request_id: a for a in self._answers if a.partition == number}
+        best: dict[str, tuple[int, int, seen.Origin, str]] = {}
+        for label in seen.labels(self._logs, self._topics.feedback, number):
+            answer = answered.get(label.request_id)
+            in_time = answer is None or label.appended - answer.appended <= self._ensemble.rules.label_horizon_ms
+            if label.label in CLASSES and in_time:
+                place = (label.revision, label.appended, label.origin, label.label)
+                best[label.request_id] = max(place, best.get(label.request_id, place))
+        for request_id, (revision, _, origin, name) in best.items():
+            verdict = single.changes.verdicts.get(request_id)
+            if request_id in answered:
+                told = None if verdict is None else (verdict.revision, verdict.origin, verdict.label)
+                self._must(told == (revision, origin, name), f"{request_id} should be {name}, is {told}")
+        pooled = {request_id for request_id, a in answered.items() if a.fused.credit and a.fused.components}
+        n = 0 if single.part is None else single.part.n
+        self._must(n == len(pooled & best.keys()), f"n of {number} is {n}, {len(pooled & best.keys())} are labelled")
 
     def _check_verdicts(self, number: int, single: _Single) -> None:
         newest: dict[str, Any] = {}

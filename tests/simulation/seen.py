@@ -9,6 +9,7 @@ import msgspec
 from aiokafka.structs import TopicPartition
 
 from stream_ensemble.columnar import fuseds, predictions
+from stream_ensemble.core.partitioning import partitions_of
 from stream_ensemble.messages import (
     FORMAT_COLUMNS,
     HEADER_CREDIT,
@@ -35,6 +36,12 @@ class _Said(msgspec.Struct):
     error: str | None = None
 
 
+class _Labelled(msgspec.Struct):
+    request_id: str
+    label: str
+    revision: int = 0
+
+
 class Row(NamedTuple):
     """A prediction in the log. ``member`` -1: it cannot be used. ``forwarded``: where it was first written."""
 
@@ -47,6 +54,16 @@ class Row(NamedTuple):
     forwarded: Origin | None
 
 
+class Label(NamedTuple):
+    """A label on its partition, with the time and place of the record it was first written in."""
+
+    request_id: str
+    label: str
+    revision: int
+    appended: int
+    origin: Origin
+
+
 class Answer(NamedTuple):
     """A terminal record, and with which epoch of its partition's producer it was written."""
 
@@ -57,6 +74,7 @@ class Answer(NamedTuple):
 
 
 _decode_said = msgspec.json.Decoder(_Said).decode
+_decode_label = msgspec.json.Decoder(_Labelled).decode
 _decode_fused = msgspec.json.Decoder(Fused).decode
 _decode_origin = msgspec.json.Decoder(Forwarded).decode
 _decode_dead = msgspec.json.Decoder(DeadLetter).decode
@@ -126,6 +144,24 @@ def _answers(number: int, batch: Batch, record: Record) -> list[Answer]:
         return [Answer(number, batch.epoch, batch.max_timestamp, _decode_fused(record.value or b""))]
     unpacked = fuseds.unpack(record.value or b"", header(record, HEADER_CREDIT))
     return [Answer(number, batch.epoch, batch.max_timestamp, fused) for fused in fuseds.records(unpacked, Fused)]
+
+
+def labels(logs: Any, topic: str, number: int) -> list[Label]:
+    """All labels of a partition that can be read and belong there, in log order."""
+    found = []
+    for batch, record in logs[TopicPartition(topic, number)].records():
+        try:
+            said = _decode_label(record.value or b"")
+        except msgspec.DecodeError:
+            continue
+        origin, appended = (topic, number, record.offset, 0), batch.max_timestamp
+        moved = header(record, HEADER_FORWARDED)
+        if moved is not None:
+            first = _decode_origin(moved)
+            origin, appended = (first.topic, first.partition, first.offset, first.row), first.appended
+        found.append(Label(said.request_id, said.label, said.revision, appended, origin))
+    places = partitions_of([label.request_id.encode() for label in found], PARTITIONS).tolist()
+    return [label for label, place in zip(found, places, strict=True) if place == number]
 
 
 def dead(logs: Any, topic: str) -> list[tuple[Origin, str, Record]]:

@@ -113,7 +113,7 @@ class Fuser(Worker):
 
     async def _agent(self) -> None:
         while True:
-            chunks, generation = await self.consumer.queue.get()
+            chunks, generation = await self.consumer.next()
             await self.owner.process(chunks, generation)
             self.world.look_at(self)
 
@@ -141,7 +141,7 @@ class Learner(Worker):
 
     async def _agent(self) -> None:
         while True:
-            chunks, generation = await self.consumer.queue.get()
+            chunks, generation = await self.consumer.next()
             for chunk in chunks:
                 await self.owner.process(chunk, generation)
 
