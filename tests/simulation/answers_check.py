@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -75,6 +77,19 @@ class AnswersCheck:
         for request_id, answer in self._of.items():
             self._check_members(request_id, answer)
         self._check_credit()
+        self._check_commits()
+
+    def _check_commits(self) -> None:
+        """No offset was committed over a prediction before the answer that uses it stood."""
+        history = self._world.broker.history
+        for answer in self.answers:
+            for topic, number, offset, _ in answer.fused.sources.values():
+                commits = history[self._world.fusers.name, TopicPartition(topic, number)]
+                place = bisect_right(commits, offset, key=itemgetter(0))
+                if place < len(commits) and commits[place][1] < answer.appended:
+                    early = answer.appended - commits[place][1]
+                    what = f"{topic}/{number} was committed over {offset} {early} ms before its answer"
+                    self._must(False, f"{answer.fused.request_id}: {what}")
 
     def _one_each(self) -> None:
         times = Counter(answer.fused.request_id.encode() for answer in self.answers)

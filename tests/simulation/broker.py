@@ -42,6 +42,8 @@ class Broker:
         self._transactional: dict[str, _Transactional] = {}
         self._pids = 0
         self.offsets: defaultdict[str, dict[TopicPartition, Committed]] = defaultdict(dict)
+        #: By group and topic partition, the offsets committed and when (ms).
+        self.history: defaultdict[tuple[str, TopicPartition], list[tuple[int, int]]] = defaultdict(list)
         #: Topic partitions that answer fetches with an error.
         self.unreadable: set[TopicPartition] = set()
         self.violations: list[str] = []
@@ -131,4 +133,6 @@ class Broker:
             self.violations.append(
                 f"offset of {tp.topic}/{tp.partition} in {group} went back: {before.offset} -> {committed.offset}"
             )
+        if before is None or committed.offset != before.offset:
+            self.history[group, tp].append((committed.offset, self.clock.broker_ms()))
         self.offsets[group][tp] = committed

@@ -98,7 +98,7 @@ class _Fetches:
         response = await self._process.once(None, "", self._read, request)
         if rng.random() < _SLOW:
             # It lies in the socket while the process is busy with something else.
-            await asyncio.sleep(0.8 * rng.random())
+            await asyncio.sleep(rng.random())
         return response
 
     def _read(self, request: FetchRequest) -> Any:
@@ -195,7 +195,7 @@ class SimulatedConsumer(ChunkConsumer):
     async def next(self) -> tuple[list[Chunk], int]:
         """The next chunks for the agent, sometimes some time after they came."""
         if self.process.rng.random() < _SLOW:
-            await asyncio.sleep(0.6 * self.process.rng.random())
+            await asyncio.sleep(self.process.rng.random())
         return await self.queue.get()
 
     # --- records ------------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ def run(schedule: Schedule, say: Say | None = None, watch: Callable[[World], Non
             world.clock.broker_ahead_ms += int(traffic_of.JUMP_S * 1000)
             world.write(traffic.batches(traffic.tail))
             world.last = True
-            why = world.settle(0.5, _LIMIT_S)
+            why = world.settle(traffic_of.TAIL_SPAN_S + 0.7, _LIMIT_S)
         if why is None and schedule.seed % 3 == 0:
             # Nobody has anything to write any more, and Redis loses all it had.
             world.redis.flush_all()

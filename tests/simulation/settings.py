@@ -25,7 +25,7 @@ _VARIANTS = (
     {"quorum": 1},
     {"quorum": 2, "prior": [0.5, 0.25, 0.25]},
     {"quorum": 2, "early_decision": True},
-    {"quorum": 1, "required": ["a"], "max_open_requests": 16},
+    {"quorum": 1, "required": ["a"], "max_open_requests": 24},
     {"quorum": 1, "fused_records": "columnar"},
     {"quorum": 2, "max_open_requests": 16, "early_decision": True},
     {"quorum": 1, "topics": config.Topics(predictions="{ensemble}.predictions")},

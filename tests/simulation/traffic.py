@@ -25,7 +25,8 @@ SPAN_S = 2.4
 JUMP_S = 100.0
 #: What is written within so many seconds to one partition comes in one batch.
 _GATHER_S = 0.25
-_TAIL = 6
+_TAIL = 12
+TAIL_SPAN_S = 1.2
 #: So many predictions are out of order, by what it is about them. It comes while something is broken: during
 #: three eighths of the time.
 _ODD = {
@@ -267,15 +268,14 @@ class _Writer:
     def tail(self) -> list[Written]:
         """A few more requests of both partitions, after which labels without answers are given up."""
         rng, found = self.rng, []
+        made = EPOCH_MS + 3_000_000_000
         for number in range(REQUESTS, REQUESTS + _TAIL):
-            at = 0.1 * rng.random()
-            made = EPOCH_MS + 3_000_000_000
-            for k in range(len(MEMBERS)):
+            at = TAIL_SPAN_S * rng.random()
+            for k, topic in enumerate(self.topics.predictions):
+                # So few that a topic is often at its end while the slowest answer is still to come.
+                when = at + (0.45 if k == number % 3 else 0.1) * rng.random()
                 value = self.value(number, k, self.output(), made, None)
-                found.append(
-                    Written(at, self.topics.predictions[k], self.places[number], self.ids[number], value, (), number)
-                )
-        # Both partitions need one.
+                found.append(Written(when, topic, self.places[number], self.ids[number], value, (), number))
         for number in rng.sample(range(REQUESTS), 3):
             found.append(self.label(0.2 * rng.random(), number, rng.choice(CLASSES), revision=5))
         return found
