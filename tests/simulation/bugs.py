@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import random
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -26,20 +27,30 @@ from stream_ensemble.learner import restore
 from stream_ensemble.learner.output import TransactionalOutput
 from stream_ensemble.learner.partition import LearnerPartition
 from stream_ensemble.learner.publisher import WeightsPublisher
+from tests.simulation import settings
 from tests.simulation.broker import Committed
+from tests.simulation.faults import Fault
+from tests.simulation.group import SESSION_S
 from tests.simulation.network import here
+from tests.simulation.run import Schedule
 
 
 class Bug(NamedTuple):
     """Something to be replaced in the product: ``name`` of ``place`` becomes ``wrong(what it is)``.
 
-    ``seeds`` are tried first: some that find it as of now.
+    ``faults`` makes those under which it shows soon, from a seed; None: those of any schedule.
     """
 
     place: Any
     name: str
     wrong: Callable[[Any], Any]
-    seeds: tuple[int, ...] = ()
+    faults: Callable[[int], tuple[Fault, ...]] | None = None
+
+    def schedule(self, number: int) -> Schedule:
+        """The schedule to try after ``number`` others."""
+        if self.faults is None:
+            return Schedule(number)
+        return Schedule(number, instead=self.faults(number))
 
 
 @contextmanager
@@ -65,6 +76,34 @@ def rewritten(old: str, new: str) -> Callable[[Any], Any]:
         return made[right.__name__]
 
     return rewrite
+
+
+# --- what makes them show ---------------------------------------------------------------------------
+
+
+def _zombies(seed: int) -> tuple[Fault, ...]:
+    """Fusers that are stopped just long enough to lose their partitions, and come back at once."""
+    rng = random.Random(seed)
+    return tuple(
+        Fault(when + 0.4 * rng.random(), "freeze", f"fuse-{number % 2}", SESSION_S + 0.1 + 0.5 * rng.random())
+        for number, when in enumerate((0.4, 1.0, 1.6))
+    )
+
+
+def _refusals(seed: int) -> tuple[Fault, ...]:
+    """One batch after the other is refused."""
+    rng = random.Random(seed)
+    places = [f"{settings.NAME}.fused/{number}" for number in range(settings.PARTITIONS)]
+    return tuple(Fault(0.3 + 0.3 * step, "refuse", rng.choice(places)) for step in range(8))
+
+
+def _requests_behind(seed: int) -> tuple[Fault, ...]:
+    """The requests topic cannot be read for a while, less than a member's would be given up for."""
+    rng = random.Random(seed)
+    return tuple(
+        Fault(0.3 + rng.random(), "unreadable", f"{settings.NAME}.requests/{number}", 0.3 + 0.6 * rng.random())
+        for number in range(settings.PARTITIONS)
+    )
 
 
 # --- the fuser --------------------------------------------------------------------------------------
@@ -153,7 +192,7 @@ def _released_anyway(right: Any) -> Any:
 def _offsets_first(right: Any) -> Any:
     async def commit(self: TransactionalOutput, records: Any, offsets: Any, metadata: str) -> Any:
         process = here()
-        world = process.world  # type: ignore[attr-defined]
+        world = process.world
 
         def commit_now() -> None:
             for tp, offset in offsets.items():
@@ -203,7 +242,8 @@ BUGS: dict[str, Bug] = {
     ),
     "fence without an accepted heartbeat": Bug(ChunkConsumer, "heartbeat_accepted", _accepted_anyway),
     "fence by the epoch alone": Bug(
-        fenced_producer, "fence", rewritten("await _retried(partial(add, producer_id, epoch), deadline, transactional_id)", "pass")
+        fenced_producer, "fence", rewritten("await _retried(partial(add, producer_id, epoch), deadline, transactional_id)", "pass"),
+        _zombies,
     ),
     "what waits goes out under the next fence": Bug(
         FencedProducer, "fence", rewritten("_batches.pop(tp, ())", "_batches.get(None, ())")
@@ -216,9 +256,10 @@ BUGS: dict[str, Bug] = {
         Progress, "given_up", rewritten("due_appended <= state.log_time", "due_appended - 250 <= state.log_time")
     ),
     "late acknowledgement after revoke": Bug(FuseOwner, "assigned", _closing_kept),
-    "chunk from before a restart taken": Bug(ChunkConsumer, "is_current", lambda right: lambda self, chunk: True),
+    "chunk from before a restart taken": Bug(ChunkConsumer, "is_current", lambda right: lambda self, chunk: True, _refusals),
     "held topics not looked at again": Bug(
-        FuseOwner, "_bound", rewritten("still_open >= cap or (held and still_open >= cap * _RESUME_AT)", "still_open >= cap")
+        FuseOwner, "_bound", rewritten("still_open >= cap or (held and still_open >= cap * _RESUME_AT)", "still_open >= cap"),
+        _requests_behind,
     ),
     "offsets outside the learner's transaction": Bug(TransactionalOutput, "commit", _offsets_first),
     "local store ahead of the transaction": Bug(LearnerPartition, "_write", _store_first),

@@ -316,6 +316,8 @@ class Client:
     def __init__(self, process: Process, world: Any) -> None:
         self._process = process
         self._broker: Broker = world.broker
+        #: Fences under way, and whether their partitions were added already.
+        self._fencing: dict[str, bool] = {}
 
     async def _wait_on_metadata(self, topic: str) -> None:
         """Every topic is known."""
@@ -332,12 +334,17 @@ class Client:
         broker, ask = self._broker, self._process.ask
         if isinstance(request, InitProducerIdRequest):
             name = request._transactional_id
-            broker.on_fence(name, self._process)
+            if name not in self._fencing:
+                broker.on_fence(name, self._process)
+                self._fencing[name] = False
             found = await ask(broker.init_producer_id, name, effect="fence", detail=name)
             if isinstance(found, Refusal):
                 return SimpleNamespace(error_code=code_of(found))
+            if self._fencing.get(name):
+                del self._fencing[name]
             return SimpleNamespace(error_code=0, producer_id=found[0], producer_epoch=found[1])
         assert isinstance(request, AddPartitionsToTxnRequest)
+        self._fencing[request._transactional_id] = True
         tps = [TopicPartition(topic, p) for topic, numbers in request._topics for p in numbers]
         error = await ask(
             broker.add_partitions, request._transactional_id, request._producer_id, request._producer_epoch, tps

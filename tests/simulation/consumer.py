@@ -19,11 +19,12 @@ from tests.simulation.broker import Broker
 from tests.simulation.group import Group
 from tests.simulation.network import Process
 
-_COMMIT_S = 0.4
+_COMMIT_S = 0.5
 _QUEUE = 4
 _UNREADABLE = 29
-#: This share of answers waits before it is looked at, and of chunks before they are processed.
-_SLOW = 0.08
+#: This share of answers waits before it is looked at, and of chunks before they are processed; more at the end,
+#: when there is little to read.
+_SLOW, _SLOW_AT_LAST = 0.08, 0.35
 
 
 class GroupConsumer:
@@ -44,7 +45,8 @@ class GroupConsumer:
         code = await self._process.ask(
             self._group.heartbeat, request._member_id, request._generation_id, effect="ask heartbeat"
         )
-        self._process.heartbeat_code = code  # type: ignore[attr-defined]
+        if code == 0:
+            self._process.accepted_at = self._process.clock.now
         return SimpleNamespace(error_code=code)
 
     async def committed(self, tp: TopicPartition) -> int | None:
@@ -88,15 +90,16 @@ class _Fetches:
     def __init__(self, process: Process, broker: Broker) -> None:
         self._process = process
         self._broker = broker
+        self._empty = False
 
     async def send(self, node_id: int, request: FetchRequest) -> Any:
         """An answer, when there is something or after a while."""
         rng = self._process.rng
         # A broker holds an empty fetch for a while; when it looks is as good as random.
-        hold = 0.05 + 0.7 * rng.random()
-        await asyncio.sleep(hold)
+        await asyncio.sleep(0.05 + (1.1 if self._empty else 0.7) * rng.random())
         response = await self._process.once(None, "", self._read, request)
-        if rng.random() < _SLOW:
+        self._empty = not any(partitions[0][-1] for _, partitions in response.topics)
+        if slow(self._process):
             # It lies in the socket while the process is busy with something else.
             await asyncio.sleep(rng.random())
         return response
@@ -137,6 +140,7 @@ class SimulatedConsumer(ChunkConsumer):
         self.generation = -1
         self.queue: asyncio.Queue[tuple[list[Chunk], int]] = asyncio.Queue(_QUEUE)
         self._kept: dict[TP, int] = {}
+        self._keeping: asyncio.Future[None] | None = None
         self._noticed = asyncio.Event()
 
     # --- membership ---------------------------------------------------------------------------------
@@ -172,7 +176,18 @@ class SimulatedConsumer(ChunkConsumer):
         self._noticed.set()
 
     async def keep(self) -> None:
-        """Commit what the owner releases, as Faust does it."""
+        """Commit what the owner releases, as Faust does it: while a commit is under way it is waited for instead."""
+        if self._keeping is not None:
+            await asyncio.wait([self._keeping])
+            return
+        self._keeping = self.process.create_future()
+        try:
+            await self._keep()
+        finally:
+            keeping, self._keeping = self._keeping, None
+            keeping.set_result(None)
+
+    async def _keep(self) -> None:
         offsets = {
             TopicPartition(tp.topic, tp.partition): offset
             for tp, offset in self.owner.committable().items()
@@ -194,7 +209,7 @@ class SimulatedConsumer(ChunkConsumer):
 
     async def next(self) -> tuple[list[Chunk], int]:
         """The next chunks for the agent, sometimes some time after they came."""
-        if self.process.rng.random() < _SLOW:
+        if slow(self.process):
             await asyncio.sleep(self.process.rng.random())
         return await self.queue.get()
 
@@ -231,6 +246,12 @@ class SimulatedConsumer(ChunkConsumer):
             found.setdefault(number, []).append(chunk)
         for number, chunks in found.items():
             yield self.process.effects.do(self.process, "read", lambda: _read(chunks), lambda: chunks)
+
+
+def slow(process: Process) -> bool:
+    """Is the process busy with something else just now?"""
+    share = _SLOW_AT_LAST if process.world.last else _SLOW
+    return process.rng.random() < share
 
 
 class _Fetcher:

@@ -20,8 +20,12 @@ class Process(ProcessLoop):
 
     Attributes:
         cut: no connection to Kafka works; ``cut_redis`` the same for Redis.
+        accepted_at: when a heartbeat of it was last accepted.
+        world: what it runs in.
         on_end: called once when it crashed or ended.
     """
+
+    world: Any
 
     def __init__(
         self, clock: Clock, name: str, role: str, effects: Effects, rng: random.Random, began: float
@@ -32,7 +36,7 @@ class Process(ProcessLoop):
         self.rng = rng
         self.cut = False
         self.cut_redis = False
-        self.fault: str | None = None
+        self.accepted_at = -1.0
         self.on_end: Callable[[str], None] = lambda why: None
 
     def crash(self, why: str = "") -> None:

@@ -18,11 +18,15 @@ _LIMIT_S = 30.0
 
 @dataclass(slots=True)
 class Schedule:
-    """What happens in one run: a seed, and what was taken out of it to find the cause of a failure."""
+    """What happens in one run: a seed, and what was taken out of it to find the cause of a failure.
+
+    ``instead`` stands in for the faults of the seed.
+    """
 
     seed: int
     without_requests: frozenset[int] = frozenset()
     without_faults: frozenset[int] = frozenset()
+    instead: tuple[Fault, ...] | None = None
 
     @property
     def variant(self) -> int:
@@ -31,6 +35,8 @@ class Schedule:
 
     def faults(self) -> list[Fault]:
         """What goes wrong."""
+        if self.instead is not None:
+            return list(self.instead)
         return [f for i, f in enumerate(faults_of.draw(self.seed)) if i not in self.without_faults]
 
     def traffic(self) -> traffic_of.Traffic:
@@ -47,11 +53,24 @@ class Outcome:
     crashed: list[tuple[str, str, bool]] = field(default_factory=list)
 
 
-def run(schedule: Schedule, say: Say | None = None, watch: Callable[[World], None] | None = None) -> Outcome:
-    """Run it to its end and check everything. Call it within ``seams.simulated()``."""
+def run(
+    schedule: Schedule,
+    say: Say | None = None,
+    *,
+    begun: Callable[[World], None] | None = None,
+    watch: Callable[[World], None] | None = None,
+) -> Outcome:
+    """Run it to its end and check everything. Call it within ``seams.simulated()``.
+
+    Args:
+        say: is told who does what, as it happens.
+        begun: gets the world before anything has happened; ``watch`` when all has.
+    """
     traffic = schedule.traffic()
     world = World(schedule.seed, schedule.variant, schedule.faults(), say)
     try:
+        if begun is not None:
+            begun(world)
         world.write(traffic.batches(traffic.main))
         why = world.settle(traffic_of.SPAN_S + 1.0, _LIMIT_S)
         if why is None and not world.violations:

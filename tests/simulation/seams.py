@@ -46,17 +46,17 @@ def _replacements() -> Iterator[tuple[Any, str, Any]]:
     yield tail, "adopt", lambda consumer: None
     yield learner_owner, "open_label_store", _open_label_store
     yield learner_partition, "uuid", SimpleNamespace(uuid4=_numbered)
-    yield fuser_owner, "_TICK_S", 0.2
+    yield fuser_owner, "_TICK_S", 0.25
     # So few that the ring grows and ended requests are cut out of it within one schedule.
     yield slots, "_FIRST_CAPACITY", 64
 
 
 def _open_label_store(directory: Any) -> Any:
-    return here().world.disks.open(directory)  # type: ignore[attr-defined]
+    return here().world.disks.open(directory)
 
 
 def _numbered() -> Any:
-    return SimpleNamespace(hex=f"owner-{next(here().world.numbers)}")  # type: ignore[attr-defined]
+    return SimpleNamespace(hex=f"owner-{next(here().world.numbers)}")
 
 
 @contextmanager

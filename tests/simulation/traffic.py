@@ -20,7 +20,7 @@ from tests.simulation.settings import CLASSES, DEADLINE_MS, LATENESS_S, MEMBERS,
 
 REQUESTS = 200
 #: Requests are made during so many seconds.
-SPAN_S = 2.4
+SPAN_S = 2.0
 #: After everything was quiet the broker's clock goes so far ahead, and a few more records are written.
 JUMP_S = 100.0
 #: What is written within so many seconds to one partition comes in one batch.
