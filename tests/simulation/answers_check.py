@@ -50,7 +50,9 @@ class AnswersCheck:
         topics: dict[str, set[str]] = {}
         for k, topic in enumerate(self._topics.predictions):
             topics.setdefault(topic, set()).add(MEMBERS[k])
-        rows = [row for topic, names in topics.items() for row in seen.rows(self._logs, topic, frozenset(names))]
+        rows = [
+            row for topic, names in topics.items() for row in seen.rows(self._logs, topic, frozenset(names))
+        ]
         canonical = partitions_of([row.request_id for row in rows], PARTITIONS).tolist()
         moved = {row.forwarded for row in rows if row.forwarded is not None}
         for row, place in zip(rows, canonical, strict=True):
@@ -59,7 +61,9 @@ class AnswersCheck:
             elif place == row.origin[1]:
                 self._rows[row.request_id][row.member].append(row)
             elif row.forwarded is None:
-                self._must(row.origin in moved, lambda: f"{row.request_id!r} was not forwarded from {row.origin}")
+                self._must(
+                    row.origin in moved, lambda: f"{row.request_id!r} was not forwarded from {row.origin}"
+                )
             else:
                 self._must(row.origin in self._dead, lambda: f"forwarded twice: {row.origin}")
         for number in range(PARTITIONS):
@@ -104,9 +108,13 @@ class AnswersCheck:
         missing = sorted(opened - times.keys())
         self._must(not missing, lambda: f"{len(missing)} requests never ended: {missing[:_MOST]}")
         invented = sorted(times.keys() - opened)
-        self._must(not invented, lambda: f"{len(invented)} requests ended that nobody made: {invented[:_MOST]}")
+        self._must(
+            not invented, lambda: f"{len(invented)} requests ended that nobody made: {invented[:_MOST]}"
+        )
         places = partitions_of([answer.fused.request_id.encode() for answer in self.answers], PARTITIONS)
-        wrong = sum(answer.partition != place for answer, place in zip(self.answers, places.tolist(), strict=True))
+        wrong = sum(
+            answer.partition != place for answer, place in zip(self.answers, places.tolist(), strict=True)
+        )
         self._must(not wrong, lambda: f"{wrong} answers on another partition than their own")
 
     def _check_members(self, request_id: bytes, answer: Answer) -> None:
@@ -119,7 +127,10 @@ class AnswersCheck:
             if name in fused.sources:
                 used = tuple(fused.sources[name])
                 if first is None or used != first.origin or not first.awake:
-                    self._must(False, lambda: f"{request_id!r}: the answer of {name} used is {used}, the first is {first}")
+                    self._must(
+                        False,
+                        lambda: f"{request_id!r}: the answer of {name} used is {used}, the first is {first}",
+                    )
             elif asleep.get(name) in ("abstain", "error"):
                 used = first.origin if first is not None else None
             elif asleep.get(name) == "missing" and first is not None:
@@ -140,7 +151,10 @@ class AnswersCheck:
             elif row.origin not in self._late and used is None and fused.cause != "early":
                 self._must(False, lambda: f"{request_id!r}: {row.origin} was dropped without a word")
             elif row.origin not in self._late and _too_old(row):
-                self._must(False, lambda: f"{request_id!r}: {row.origin} is beyond the horizon and not in the late topic")
+                self._must(
+                    False,
+                    lambda: f"{request_id!r}: {row.origin} is beyond the horizon and not in the late topic",
+                )
 
     def _check_given_up(self, request_id: bytes, answer: Answer, first: Row) -> None:
         """A member is given up by the deadline only if nothing of it was appended before that."""
@@ -156,7 +170,12 @@ class AnswersCheck:
             # It may have come before the end or after it.
             wait = min(wait, said.deadline_ms or wait)
         if first.appended < min(began) + wait - 1:
-            self._must(False, lambda: f"{request_id!r}: {first} was appended {first.appended - min(began)} ms after the first")
+            self._must(
+                False,
+                lambda: (
+                    f"{request_id!r}: {first} was appended {first.appended - min(began)} ms after the first"
+                ),
+            )
 
     def _check_credit(self) -> None:
         """Every credit block stands in the log before it is referred to, anew after each fence."""
@@ -168,9 +187,13 @@ class AnswersCheck:
             here = known.setdefault((answer.partition, answer.epoch), set())
             here.update(credit.blocks or ())
             if credit.everywhere not in here:
-                self._must(False, lambda: f"{answer.fused.request_id}: no keyframe of {credit.everywhere} since the last fence")
+                self._must(
+                    False,
+                    lambda: (
+                        f"{answer.fused.request_id}: no keyframe of {credit.everywhere} since the last fence"
+                    ),
+                )
 
 
 def _too_old(row: Row) -> bool:
     return row.appended - row.at > _HORIZON_MS
-

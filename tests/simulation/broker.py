@@ -71,7 +71,9 @@ class Broker:
             one.epoch += 1
         return one.pid, one.epoch
 
-    def add_partitions(self, transactional_id: str, pid: int, epoch: int, tps: list[TopicPartition]) -> str | None:
+    def add_partitions(
+        self, transactional_id: str, pid: int, epoch: int, tps: list[TopicPartition]
+    ) -> str | None:
         """They take part in the transaction; an error's name otherwise."""
         one = self._transactional[transactional_id]
         if one.pid != pid or one.epoch != epoch:

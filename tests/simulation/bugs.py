@@ -38,19 +38,13 @@ from tests.simulation.run import Schedule
 class Bug(NamedTuple):
     """Something to be replaced in the product: ``name`` of ``place`` becomes ``wrong(what it is)``.
 
-    ``faults`` makes those under which it shows soon, from a seed; None: those of any schedule.
+    ``like`` makes schedules in which it shows soon, from a number; as it is, any schedule.
     """
 
     place: Any
     name: str
     wrong: Callable[[Any], Any]
-    faults: Callable[[int], tuple[Fault, ...]] | None = None
-
-    def schedule(self, number: int) -> Schedule:
-        """The schedule to try after ``number`` others."""
-        if self.faults is None:
-            return Schedule(number)
-        return Schedule(number, instead=self.faults(number))
+    like: Callable[[int], Schedule] = Schedule
 
 
 @contextmanager
@@ -81,29 +75,24 @@ def rewritten(old: str, new: str) -> Callable[[Any], Any]:
 # --- what makes them show ---------------------------------------------------------------------------
 
 
-def _zombies(seed: int) -> tuple[Fault, ...]:
-    """Fusers that are stopped just long enough to lose their partitions, and come back at once."""
+def _zombie(seed: int) -> Schedule:
+    """A fuser is stopped just long enough to lose its partitions, and comes back at once."""
     rng = random.Random(seed)
-    return tuple(
-        Fault(when + 0.4 * rng.random(), "freeze", f"fuse-{number % 2}", SESSION_S + 0.1 + 0.5 * rng.random())
-        for number, when in enumerate((0.4, 1.0, 1.6))
-    )
+    length = SESSION_S + 0.15 + 0.6 * rng.random()
+    return Schedule(seed, instead=(Fault(0.5 + 0.9 * rng.random(), "freeze", f"fuse-{seed % 2}", length),))
 
 
-def _refusals(seed: int) -> tuple[Fault, ...]:
-    """One batch after the other is refused."""
+def _refused(seed: int) -> Schedule:
+    """One batch after the other is refused, while chunks wait for a busy process."""
     rng = random.Random(seed)
     places = [f"{settings.NAME}.fused/{number}" for number in range(settings.PARTITIONS)]
-    return tuple(Fault(0.3 + 0.3 * step, "refuse", rng.choice(places)) for step in range(8))
+    refusals = tuple(Fault(0.3 + 0.3 * step, "refuse", rng.choice(places)) for step in range(8))
+    return Schedule(seed, instead=refusals, busy=0.5)
 
 
-def _requests_behind(seed: int) -> tuple[Fault, ...]:
-    """The requests topic cannot be read for a while, less than a member's would be given up for."""
-    rng = random.Random(seed)
-    return tuple(
-        Fault(0.3 + rng.random(), "unreadable", f"{settings.NAME}.requests/{number}", 0.3 + 0.6 * rng.random())
-        for number in range(settings.PARTITIONS)
-    )
+def _busy(seed: int) -> Schedule:
+    """Nothing goes wrong; processes are slow to look at what came."""
+    return Schedule(seed, instead=(), busy=0.4)
 
 
 # --- the fuser --------------------------------------------------------------------------------------
@@ -238,28 +227,32 @@ BUGS: dict[str, Bug] = {
     "digests kept over a fence": Bug(Fusion, "__init__", _kept_digests),
     "no keyframe after a fence": Bug(Fusion, "_keyframe", _no_keyframe_at_first),
     "keyframe behind what refers to it": Bug(
-        fuser_ensemble, "columnar", rewritten("sorted(alike(rows), key=lambda places: int(places[0]))", "alike(rows)")
+        fuser_ensemble,
+        "columnar",
+        rewritten("sorted(alike(rows), key=lambda places: int(places[0]))", "alike(rows)"),
     ),
     "fence without an accepted heartbeat": Bug(ChunkConsumer, "heartbeat_accepted", _accepted_anyway),
     "fence by the epoch alone": Bug(
-        fenced_producer, "fence", rewritten("await _retried(partial(add, producer_id, epoch), deadline, transactional_id)", "pass"),
-        _zombies,
+        fenced_producer,
+        "fence",
+        rewritten("await _retried(partial(add, producer_id, epoch), deadline, transactional_id)", "pass"),
+        _zombie,
     ),
     "what waits goes out under the next fence": Bug(
         FencedProducer, "fence", rewritten("_batches.pop(tp, ())", "_batches.get(None, ())")
     ),
-    "evidence from a stale answer": Bug(fetching._ObservedClient, "send", _evidence_of_the_answer),
+    "evidence from a stale answer": Bug(fetching._ObservedClient, "send", _evidence_of_the_answer, _busy),
     "end beyond what was processed": Bug(
-        Progress, "at_end", rewritten("offset > state.next_offset or asked_at", "asked_at")
+        Progress, "at_end", rewritten("offset > state.next_offset or asked_at", "asked_at"), _busy
     ),
     "deadline one read too early": Bug(
-        Progress, "given_up", rewritten("due_appended <= state.log_time", "due_appended - 250 <= state.log_time")
+        Progress,
+        "given_up",
+        rewritten("due_appended <= state.log_time", "due_appended - 250 <= state.log_time"),
     ),
     "late acknowledgement after revoke": Bug(FuseOwner, "assigned", _closing_kept),
-    "chunk from before a restart taken": Bug(ChunkConsumer, "is_current", lambda right: lambda self, chunk: True, _refusals),
-    "held topics not looked at again": Bug(
-        FuseOwner, "_bound", rewritten("still_open >= cap or (held and still_open >= cap * _RESUME_AT)", "still_open >= cap"),
-        _requests_behind,
+    "chunk from before a restart taken": Bug(
+        ChunkConsumer, "is_current", lambda right: lambda self, chunk: True, _refused
     ),
     "offsets outside the learner's transaction": Bug(TransactionalOutput, "commit", _offsets_first),
     "local store ahead of the transaction": Bug(LearnerPartition, "_write", _store_first),

@@ -57,7 +57,9 @@ class Builder:
         self._closed = False
         self.records: list[tuple[bytes | None, bytes | None, Sequence[Any]]] = []
 
-    def append(self, *, timestamp: Any, key: bytes | None, value: bytes | None, headers: Sequence[Any] = ()) -> Any:
+    def append(
+        self, *, timestamp: Any, key: bytes | None, value: bytes | None, headers: Sequence[Any] = ()
+    ) -> Any:
         """See ``BatchBuilder``: None when it is full."""
         size = 20 + len(key or b"") + len(value or b"") + sum(30 + len(h[1] or b"") for h in headers)
         if self._closed or (self.records and self._size + size > self._limit):
@@ -251,7 +253,9 @@ class Producer:
         if self._id is None:
             return
         while True:
-            found = await self._process.ask(self._broker.init_producer_id, self._id, effect="fence", detail=self._id)
+            found = await self._process.ask(
+                self._broker.init_producer_id, self._id, effect="fence", detail=self._id
+            )
             if not isinstance(found, Refusal):
                 break
             await asyncio.sleep(0.01)
@@ -347,7 +351,11 @@ class Client:
         self._fencing[request._transactional_id] = True
         tps = [TopicPartition(topic, p) for topic, numbers in request._topics for p in numbers]
         error = await ask(
-            broker.add_partitions, request._transactional_id, request._producer_id, request._producer_epoch, tps
+            broker.add_partitions,
+            request._transactional_id,
+            request._producer_id,
+            request._producer_epoch,
+            tps,
         )
         code = code_of(error) if error else 0
         return SimpleNamespace(errors=[(tp.topic, [(tp.partition, code)]) for tp in tps])
@@ -388,7 +396,7 @@ class AsideConsumer:
 
     async def offsets_for_times(self, times: Mapping[TopicPartition, int]) -> dict[TopicPartition, Any]:
         """By the append time of the batches."""
-        (tp, timestamp), = times.items()
+        ((tp, timestamp),) = times.items()
         found = await self._process.ask(self._broker.logs[tp].offset_at, timestamp)
         return {tp: None if found is None else SimpleNamespace(offset=found)}
 

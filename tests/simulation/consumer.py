@@ -22,9 +22,8 @@ from tests.simulation.network import Process
 _COMMIT_S = 0.5
 _QUEUE = 4
 _UNREADABLE = 29
-#: This share of answers waits before it is looked at, and of chunks before they are processed; more at the end,
-#: when there is little to read.
-_SLOW, _SLOW_AT_LAST = 0.08, 0.35
+#: At the end, when there is little to read, a process is busy with something else more often.
+_BUSY_AT_LAST = 0.35
 
 
 class GroupConsumer:
@@ -54,7 +53,9 @@ class GroupConsumer:
         found = await self._process.ask(self._broker.offsets[self._group.name].get, tp)
         return None if found is None else int(found.offset)
 
-    async def commit(self, offsets: Mapping[TopicPartition, int], *, effect: str = "commit first positions") -> None:
+    async def commit(
+        self, offsets: Mapping[TopicPartition, int], *, effect: str = "commit first positions"
+    ) -> None:
         """See aiokafka.
 
         Raises:
@@ -62,7 +63,12 @@ class GroupConsumer:
         """
         at = self._coordinator
         taken = await self._process.ask(
-            self._group.commit, at.member_id, at.generation, dict(offsets), effect=effect, detail=_said(offsets)
+            self._group.commit,
+            at.member_id,
+            at.generation,
+            dict(offsets),
+            effect=effect,
+            detail=_said(offsets),
         )
         if not taken:
             raise CommitFailedError("not a member of this generation")
@@ -96,10 +102,11 @@ class _Fetches:
         """An answer, when there is something or after a while."""
         rng = self._process.rng
         # A broker holds an empty fetch for a while; when it looks is as good as random.
-        await asyncio.sleep(0.05 + (1.1 if self._empty else 0.7) * rng.random())
+        longest = 0.3 if self._process.world.last else 1.1 if self._empty else 0.8
+        await asyncio.sleep(0.1 + longest * rng.random())
         response = await self._process.once(None, "", self._read, request)
         self._empty = not any(partitions[0][-1] for _, partitions in response.topics)
-        if slow(self._process):
+        if busy(self._process):
             # It lies in the socket while the process is busy with something else.
             await asyncio.sleep(rng.random())
         return response
@@ -127,7 +134,9 @@ class _Fetches:
 class SimulatedConsumer(ChunkConsumer):
     """The product's consumer without Faust's service around it."""
 
-    def __init__(self, process: Process, broker: Broker, group: Group, app: Any, topics: Iterable[str]) -> None:
+    def __init__(
+        self, process: Process, broker: Broker, group: Group, app: Any, topics: Iterable[str]
+    ) -> None:
         self.app = app
         self.process = process
         self.group = group
@@ -209,7 +218,7 @@ class SimulatedConsumer(ChunkConsumer):
 
     async def next(self) -> tuple[list[Chunk], int]:
         """The next chunks for the agent, sometimes some time after they came."""
-        if slow(self.process):
+        if busy(self.process):
             await asyncio.sleep(self.process.rng.random())
         return await self.queue.get()
 
@@ -248,10 +257,10 @@ class SimulatedConsumer(ChunkConsumer):
             yield self.process.effects.do(self.process, "read", lambda: _read(chunks), lambda: chunks)
 
 
-def slow(process: Process) -> bool:
+def busy(process: Process) -> bool:
     """Is the process busy with something else just now?"""
-    share = _SLOW_AT_LAST if process.world.last else _SLOW
-    return process.rng.random() < share
+    world = process.world
+    return process.rng.random() < (max(world.busy, _BUSY_AT_LAST) if world.last else world.busy)
 
 
 class _Fetcher:

@@ -37,8 +37,12 @@ class Fault(NamedTuple):
     def __str__(self) -> str:
         where = ""
         if self.point is not None:
-            where = f" {'after' if self.point.after else 'before'} {self.point.effect} number {self.point.nth}"
-        return f"{self.when:.3f} {self.kind} {self.target}{where}" + (f" for {self.length:.2f} s" if self.length else "")
+            where = (
+                f" {'after' if self.point.after else 'before'} {self.point.effect} number {self.point.nth}"
+            )
+        return f"{self.when:.3f} {self.kind} {self.target}{where}" + (
+            f" for {self.length:.2f} s" if self.length else ""
+        )
 
 
 def draw(seed: int) -> list[Fault]:

@@ -49,7 +49,9 @@ class Group:
 
     # --- requests -----------------------------------------------------------------------------------
 
-    def join(self, process: Process, member_id: str, notice: Callable[[bool], None], done: asyncio.Future[Any]) -> None:
+    def join(
+        self, process: Process, member_id: str, notice: Callable[[bool], None], done: asyncio.Future[Any]
+    ) -> None:
         """A member is ready for the next generation; ``done`` gets (member id, generation, numbers)."""
         member = self.members.get(member_id)
         if member is None:

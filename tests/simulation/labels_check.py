@@ -102,7 +102,10 @@ class LabelsCheck:
         plain = Counter({at: n for at, n in found.items() if at[1] != "orphan"})
         # A forwarded label is refused under the place where it was first written.
         here = {at: n for at, n in expected.items() if at[0][1] == number}
-        self._must(plain == here, lambda: f"dead labels of partition {number}: {plain - Counter(here)}, {Counter(here) - plain}")
+        self._must(
+            plain == here,
+            lambda: f"dead labels of partition {number}: {plain - Counter(here)}, {Counter(here) - plain}",
+        )
         twice = [at for at, n in found.items() if n > 1]
         self._must(not twice, lambda: f"labels dead twice: {twice}")
 
@@ -112,7 +115,9 @@ class LabelsCheck:
         best: dict[str, tuple[int, int, seen.Origin, str]] = {}
         for label in seen.labels(self._logs, self._topics.feedback, number):
             answer = answered.get(label.request_id)
-            in_time = answer is None or label.appended - answer.appended <= self._ensemble.rules.label_horizon_ms
+            in_time = (
+                answer is None or label.appended - answer.appended <= self._ensemble.rules.label_horizon_ms
+            )
             if label.label in CLASSES and in_time:
                 place = (label.revision, label.appended, label.origin, label.label)
                 best[label.request_id] = max(place, best.get(label.request_id, place))
@@ -120,10 +125,15 @@ class LabelsCheck:
             verdict = single.changes.verdicts.get(request_id)
             if request_id in answered:
                 told = None if verdict is None else (verdict.revision, verdict.origin, verdict.label)
-                self._must(told == (revision, origin, name), lambda: f"{request_id} should be {name}, is {told}")
+                self._must(
+                    told == (revision, origin, name), lambda: f"{request_id} should be {name}, is {told}"
+                )
         pooled = {request_id for request_id, a in answered.items() if a.fused.credit and a.fused.components}
         n = 0 if single.part is None else single.part.n
-        self._must(n == len(pooled & best.keys()), lambda: f"n of {number} is {n}, {len(pooled & best.keys())} are labelled")
+        self._must(
+            n == len(pooled & best.keys()),
+            lambda: f"n of {number} is {n}, {len(pooled & best.keys())} are labelled",
+        )
 
     def _check_verdicts(self, number: int, single: _Single) -> None:
         newest: dict[str, Any] = {}
@@ -139,18 +149,30 @@ class LabelsCheck:
     def _check_contributions(self, number: int, single: _Single) -> None:
         part = self._standing(number)
         if part is None or single.part is None or single.scale is None:
-            self._must(part is single.part, lambda: f"partition {number} learned {part}, in one go {single.part}")
+            self._must(
+                part is single.part, lambda: f"partition {number} learned {part}, in one go {single.part}"
+            )
             return
-        self._must(part.n == single.part.n, lambda: f"n of partition {number} is {part.n}, in one go {single.part.n}")
-        self._must(part.clock == single.part.clock, lambda: f"clock of partition {number}: {part.clock}, {single.part.clock}")
+        self._must(
+            part.n == single.part.n, lambda: f"n of partition {number} is {part.n}, in one go {single.part.n}"
+        )
+        self._must(
+            part.clock == single.part.clock,
+            lambda: f"clock of partition {number}: {part.clock}, {single.part.clock}",
+        )
         for name, expected in single.part.sums.items():
             scale = np.abs(single.scale.sums["|r|" if name == "R" else name])
             off = np.abs(part.sums[name] - expected)
-            self._must(bool((off <= _TOLERANCE * scale).all()), lambda: f"{name} of partition {number} is off by {off}")
+            self._must(
+                bool((off <= _TOLERANCE * scale).all()),
+                lambda: f"{name} of partition {number} is off by {off}",
+            )
         for name, expected in single.part.maxima.items():
             # A label that was overtaken before it was learned leaves no maximum.
             held = bool((part.maxima[name] <= expected * (1 + _TOLERANCE)).all())
-            self._must(held, lambda: f"{name} of partition {number}: {part.maxima[name]}, in one go {expected}")
+            self._must(
+                held, lambda: f"{name} of partition {number}: {part.maxima[name]}, in one go {expected}"
+            )
 
     def _standing(self, number: int) -> Contribution | None:
         for worker in self._world.running(Learner):
@@ -170,7 +192,10 @@ class LabelsCheck:
             self._must(standing is None, lambda: f"partition {number} learned something and wrote no weights")
             return
         _, order, _, part = newest
-        self._must(to_bytes(part) == to_bytes(standing), lambda: f"weights record of partition {number} is not what stands")
+        self._must(
+            to_bytes(part) == to_bytes(standing),
+            lambda: f"weights record of partition {number} is not what stands",
+        )
         hashes = self._world.redis.hashes
         raw, marker = hashes.get(key, {}).get(number, b""), hashes.get(None, {}).get(number, b"")
         try:
@@ -178,13 +203,17 @@ class LabelsCheck:
             same = stored.order == order and stored.value == to_bytes(part)
             self._must(same, lambda: f"Redis has {stored.order} of partition {number}, not {order}")
             found = decode_marker(number, marker)
-            self._must(found == Marker(order, complete=True), lambda: f"marker of {number}: {found}, not {order}")
+            self._must(
+                found == Marker(order, complete=True), lambda: f"marker of {number}: {found}, not {order}"
+            )
         except Exception as error:
             self._world.violation(f"Redis of partition {number}: {error!r}")
 
     def _check_views(self) -> None:
         seen_by = {w.process.name: w.view.current(None).version for w in self._world.running(Fuser)}
-        self._must(len(set(map(str, seen_by.values()))) <= 1, lambda: f"fusers use different weights: {seen_by}")
+        self._must(
+            len(set(map(str, seen_by.values()))) <= 1, lambda: f"fusers use different weights: {seen_by}"
+        )
 
 
 def _told(verdict: Any) -> Any:

@@ -25,7 +25,17 @@ class Record(msgspec.Struct, gc=False):
 class Batch:
     """What one produce request appended; what a ``Chunk`` holds of it."""
 
-    __slots__ = ("aborted", "base", "control", "max_timestamp", "open", "pid", "epoch", "records", "timestamp_type")
+    __slots__ = (
+        "aborted",
+        "base",
+        "control",
+        "max_timestamp",
+        "open",
+        "pid",
+        "epoch",
+        "records",
+        "timestamp_type",
+    )
 
     def __init__(self, base: int, records: list[Record], appended: int, pid: int, epoch: int) -> None:
         self.base = base
@@ -109,7 +119,9 @@ class PartitionLog:
                 return Refusal("OutOfOrderSequenceNumber")
             known.sequence, known.base, known.next = sequence, self.end, sequence + len(records)
         base = self.end
-        found = [Record(base + i, key, value, headers, now_ms) for i, (key, value, headers) in enumerate(records)]
+        found = [
+            Record(base + i, key, value, headers, now_ms) for i, (key, value, headers) in enumerate(records)
+        ]
         batch = self._add(Batch(base, found, now_ms, pid, epoch))
         if transactional:
             batch.open = True

@@ -13,6 +13,8 @@ from collections.abc import Callable, Coroutine
 from heapq import heappop, heappush
 from typing import Any
 
+import msgspec
+
 #: The broker's clock at virtual time 0, in milliseconds since the epoch.
 EPOCH_MS = 1_700_000_000_000
 
@@ -21,19 +23,14 @@ class Crashed(BaseException):
     """Raised out of whatever a process was doing when it crashed."""
 
 
-class Handle:
+class Handle(msgspec.Struct, gc=False):
     """A callback that waits for its turn in one process (None: in the world around them)."""
 
-    __slots__ = ("args", "cancelled_", "callback", "process", "when_")
-
-    def __init__(
-        self, process: ProcessLoop | None, callback: Callable[..., Any], args: tuple[Any, ...], when: float
-    ) -> None:
-        self.process = process
-        self.callback = callback
-        self.args = args
-        self.when_ = when
-        self.cancelled_ = False
+    process: Any
+    callback: Callable[..., Any]
+    args: tuple[Any, ...]
+    when_: float = 0.0
+    cancelled_: bool = False
 
     def cancel(self) -> None:
         """See ``asyncio.Handle``."""
@@ -63,7 +60,9 @@ class Clock:
         """The time the broker stamps on what is appended now."""
         return EPOCH_MS + self.broker_ahead_ms + int(self.now * 1000)
 
-    def at(self, when: float, process: ProcessLoop | None, callback: Callable[..., Any], *args: Any) -> Handle:
+    def at(
+        self, when: float, process: ProcessLoop | None, callback: Callable[..., Any], *args: Any
+    ) -> Handle:
         """Call back at ``when``, in a process or (None) in the world around them."""
         handle = Handle(process, callback, args, when)
         self._count += 1
@@ -122,11 +121,13 @@ class ProcessLoop(asyncio.AbstractEventLoop):
 
     def call_soon(self, callback: Callable[..., Any], *args: Any, context: Any = None) -> Handle:  # type: ignore[override]
         """See ``asyncio``."""
-        handle = Handle(self, callback, args, 0.0)
+        handle = Handle(self, callback, args)
         self.clock.ready.append(handle)
         return handle
 
-    def call_later(self, delay: float, callback: Callable[..., Any], *args: Any, context: Any = None) -> Handle:  # type: ignore[override]
+    def call_later(
+        self, delay: float, callback: Callable[..., Any], *args: Any, context: Any = None
+    ) -> Handle:  # type: ignore[override]
         """See ``asyncio``."""
         return self.clock.at(self.clock.now + max(delay, 0.0), self, callback, *args)
 

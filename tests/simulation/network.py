@@ -45,7 +45,9 @@ class Process(ProcessLoop):
             super().crash()
             self.on_end(why)
 
-    def once(self, effect: str | None, detail: Any, act: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+    def once(
+        self, effect: str | None, detail: Any, act: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:
         """One request to Kafka: ``act`` happens there, at once, when it arrives; ``effect`` is what it is called.
 
         Raises:
@@ -80,7 +82,9 @@ class Process(ProcessLoop):
         elif not future.done():
             future.set_result(result)
 
-    async def ask(self, act: Callable[..., Any], *args: Any, effect: str | None = None, detail: Any = "") -> Any:
+    async def ask(
+        self, act: Callable[..., Any], *args: Any, effect: str | None = None, detail: Any = ""
+    ) -> Any:
         """The same again and again until it is answered, as aiokafka does."""
         while True:
             try:

@@ -20,13 +20,15 @@ _LIMIT_S = 30.0
 class Schedule:
     """What happens in one run: a seed, and what was taken out of it to find the cause of a failure.
 
-    ``instead`` stands in for the faults of the seed.
+    ``instead`` stands in for the faults of the seed; ``busy`` is the share of answers and chunks that a process
+    looks at only some time after they came.
     """
 
     seed: int
     without_requests: frozenset[int] = frozenset()
     without_faults: frozenset[int] = frozenset()
     instead: tuple[Fault, ...] | None = None
+    busy: float = 0.08
 
     @property
     def variant(self) -> int:
@@ -67,7 +69,7 @@ def run(
         begun: gets the world before anything has happened; ``watch`` when all has.
     """
     traffic = schedule.traffic()
-    world = World(schedule.seed, schedule.variant, schedule.faults(), say)
+    world = World(schedule.seed, schedule.variant, schedule.faults(), say, busy=schedule.busy)
     try:
         if begun is not None:
             begun(world)

@@ -143,7 +143,9 @@ def _answers(number: int, batch: Batch, record: Record) -> list[Answer]:
     if header(record, HEADER_FORMAT) != FORMAT_COLUMNS:
         return [Answer(number, batch.epoch, batch.max_timestamp, _decode_fused(record.value or b""))]
     unpacked = fuseds.unpack(record.value or b"", header(record, HEADER_CREDIT))
-    return [Answer(number, batch.epoch, batch.max_timestamp, fused) for fused in fuseds.records(unpacked, Fused)]
+    return [
+        Answer(number, batch.epoch, batch.max_timestamp, fused) for fused in fuseds.records(unpacked, Fused)
+    ]
 
 
 def labels(logs: Any, topic: str, number: int) -> list[Label]:

@@ -56,7 +56,9 @@ class RedisClient:
 
     async def mark(self, partition: int, marker: Marker, *, after: Order | None = None) -> Marking:
         """See ``ContributionStore``."""
-        found: Marking = await self._ask("write redis marker", self._server.mark, partition, marker, after=after)
+        found: Marking = await self._ask(
+            "write redis marker", self._server.mark, partition, marker, after=after
+        )
         return found
 
     async def remove_damaged(self, key: Key | None, partition: int) -> None:

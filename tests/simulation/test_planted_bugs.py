@@ -15,7 +15,7 @@ MOST = 150
 def test_a_planted_bug_is_found(name: str) -> None:
     bug = BUGS[name]
     for number in range(MOST):
-        schedule = bug.schedule(number)
+        schedule = bug.like(number)
         with planted(bug):
             found = run(schedule).violations
         if found:

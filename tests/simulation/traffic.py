@@ -247,7 +247,10 @@ class _Writer:
             # Its correction may come first.
             return [first, self.label(max(0.0, later - 0.7), number, rng.choice(CLASSES), revision=1)]
         if draw < 0.98:
-            return [first._replace(partition=1 - first.partition), self.label(later, number, rng.choice(CLASSES))]
+            return [
+                first._replace(partition=1 - first.partition),
+                self.label(later, number, rng.choice(CLASSES)),
+            ]
         return [first, self.label(later, number, "no such class", revision=2)]
 
     def strays(self, span: float) -> list[Written]:

@@ -101,7 +101,11 @@ class Fuser(Worker):
         app = SimpleNamespace(owner=None, consumer=None)
         self.producer = FencedProducer(options, max_batch_bytes=limits.max_batch_bytes)
         app.owner = self.owner = FuseOwner(
-            app, settings.settings(world.variant), [ensemble], self.producer, options  # type: ignore[arg-type]
+            app,
+            settings.settings(world.variant),
+            [ensemble],
+            self.producer,
+            options,  # type: ignore[arg-type]
         )
         app.consumer = self.consumer = SimulatedConsumer(
             process, world.broker, world.fusers, app, ensemble.inputs

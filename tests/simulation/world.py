@@ -38,8 +38,11 @@ class World:
         violations: what must never be, in words.
     """
 
-    def __init__(self, seed: int, variant: int, faults: Sequence[Fault], say: Say | None = None) -> None:
+    def __init__(
+        self, seed: int, variant: int, faults: Sequence[Fault], say: Say | None = None, *, busy: float = 0.0
+    ) -> None:
         self.variant = variant
+        self.busy = busy
         self.violations: list[str] = []
         self.numbers = itertools.count()
         self._rng = random.Random(seed ^ 0xC10C)
@@ -202,7 +205,9 @@ class World:
         for when, topic, number, records in batches:
             rows = [(record.key, record.value, record.headers) for record in records]
             log = self.broker.logs[TopicPartition(topic, number)]
-            self.clock.at(now + when, None, lambda log=log, rows=rows: log.append(rows, self.clock.broker_ms()))
+            self.clock.at(
+                now + when, None, lambda log=log, rows=rows: log.append(rows, self.clock.broker_ms())
+            )
 
     def unsettled(self) -> str | None:
         """What is still under way; None when nothing is."""
@@ -229,7 +234,9 @@ class World:
                 tp = TopicPartition(topic, number)
                 at = committed.get(tp)
                 if (0 if at is None else at.offset) != self.broker.logs[tp].stable_end:
-                    return f"{topic}/{number} is committed to {at}, its end is {self.broker.logs[tp].stable_end}"
+                    return (
+                        f"{topic}/{number} is committed to {at}, its end is {self.broker.logs[tp].stable_end}"
+                    )
         return None
 
     def _learners_unsettled(self) -> str | None:
@@ -240,7 +247,9 @@ class World:
                 return "a learner is starting"
             for (_, number), partition in worker.owner.partitions.items():
                 here = partition._gathered
-                ends = [self.broker.logs[TopicPartition(t, number)].end for t in (topics.fused, topics.feedback)]
+                ends = [
+                    self.broker.logs[TopicPartition(t, number)].end for t in (topics.fused, topics.feedback)
+                ]
                 busy = here.says_something or partition._flushing.locked()
                 # Labels without an answer wait until the last records have come.
                 waiting = self.last and here.changes.parked(self.clock.broker_ms() - _OLD_MS, 1)
