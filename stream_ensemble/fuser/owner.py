@@ -119,7 +119,8 @@ class FuseOwner:
         inputs = ensemble.inputs_of(number)
         held = {tp for tp in inputs if tp in self._held}
         still_open = partition.join.open_requests
-        # While any are held, who is behind is looked at again: what is left to read may be enough for nobody's end.
+        # While any are held, who is behind is looked at again: else all that could end the open ones may
+        # stay held.
         if still_open >= cap or (held and still_open >= cap * _RESUME_AT):
             topics = partition.join.progress.topics
             recently = time.monotonic() - _AT_END_S

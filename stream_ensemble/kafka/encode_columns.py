@@ -34,8 +34,8 @@ def columnar(rows: FusedRows, form: FusedFormat) -> Encoded:
     headers: list[Headers] = []
     order: list[NDArray[np.intp]] = []
     keyframe = rows.keyframe_row()
-    # In the order of the rows, so that no record refers to a block that comes behind it: a label that waits is
-    # learned as soon as its answer is read.
+    # In the order of the rows, so that no record refers to a block that comes behind it: a label that waits
+    # is learned as soon as its answer is read.
     groups = sorted(alike(rows), key=lambda places: int(places[0]))
     for places in _cut(groups, _row_bytes(rows)):
         batch = batch_of(rows, form, places)

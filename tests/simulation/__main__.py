@@ -1,4 +1,4 @@
-"""``make simulate SEEDS=N`` runs N schedules, ``make simulate SEED=n`` replays one, shrunk and with a trace."""
+"""``make simulate SEEDS=N`` runs N schedules; ``make simulate SEED=n`` replays one, shrunk, with a trace."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def sweep(first: int, count: int, jobs: int) -> int:
     took = time.perf_counter() - began
     rate = 60 * count / took / jobs
     print(
-        f"{count} schedules from seed {first}: {count - len(failed)} passed, {len(failed)} failed; {took:.1f} s on "
-        f"{jobs} cores, {rate:.0f} schedules a minute and core"
+        f"{count} schedules from seed {first}: {count - len(failed)} passed, {len(failed)} failed; "
+        f"{took:.1f} s on {jobs} cores, {rate:.0f} schedules a minute and core"
     )
     if not failed:
         return 0

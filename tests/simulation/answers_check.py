@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from operator import itemgetter
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -57,24 +56,22 @@ class AnswersCheck:
         moved = {row.forwarded for row in rows if row.forwarded is not None}
         for row, place in zip(rows, canonical, strict=True):
             if row.member < 0:
-                self._must(row.origin in self._dead, lambda: f"a bad record is no dead letter: {row.origin}")
+                self._must(row.origin in self._dead, f"a bad record is no dead letter: {row.origin}")
             elif place == row.origin[1]:
                 self._rows[row.request_id][row.member].append(row)
             elif row.forwarded is None:
-                self._must(
-                    row.origin in moved, lambda: f"{row.request_id!r} was not forwarded from {row.origin}"
-                )
+                self._must(row.origin in moved, f"{row.request_id!r} was not forwarded from {row.origin}")
             else:
-                self._must(row.origin in self._dead, lambda: f"forwarded twice: {row.origin}")
+                self._must(row.origin in self._dead, f"forwarded twice: {row.origin}")
         for number in range(PARTITIONS):
             log = self._logs[TopicPartition(self._topics.requests, number)]
             for batch, record in log.records():
                 said = _decode_request(record.value or b"")
                 self._requests.setdefault(said.request_id.encode(), (batch.max_timestamp, said))
 
-    def _must(self, holds: bool, what: Callable[[], str]) -> None:
+    def _must(self, holds: bool, what: str) -> None:
         if not holds:
-            self._world.violation(what())
+            self._world.violation(what)
 
     def check(self) -> None:
         """All of it."""
@@ -94,28 +91,26 @@ class AnswersCheck:
                 if place < len(commits) and commits[place][1] < answer.appended:
                     early = answer.appended - commits[place][1]
                     what = f"{topic}/{number} was committed over {offset} {early} ms before its answer"
-                    self._must(False, lambda: f"{answer.fused.request_id}: {what}")
+                    self._must(False, f"{answer.fused.request_id}: {what}")
 
     def _one_each(self) -> None:
         times = Counter(answer.fused.request_id.encode() for answer in self.answers)
         twice = [request_id for request_id, count in times.items() if count > 1]
-        self._must(not twice, lambda: f"{len(twice)} requests ended twice: {twice[:_MOST]}")
+        self._must(not twice, f"{len(twice)} requests ended twice: {twice[:_MOST]}")
         opened = self._requests.keys() | {
             request_id
             for request_id, of in self._rows.items()
             if any(not _too_old(row) for rows in of.values() for row in rows)
         }
         missing = sorted(opened - times.keys())
-        self._must(not missing, lambda: f"{len(missing)} requests never ended: {missing[:_MOST]}")
+        self._must(not missing, f"{len(missing)} requests never ended: {missing[:_MOST]}")
         invented = sorted(times.keys() - opened)
-        self._must(
-            not invented, lambda: f"{len(invented)} requests ended that nobody made: {invented[:_MOST]}"
-        )
+        self._must(not invented, f"{len(invented)} requests ended that nobody made: {invented[:_MOST]}")
         places = partitions_of([answer.fused.request_id.encode() for answer in self.answers], PARTITIONS)
         wrong = sum(
             answer.partition != place for answer, place in zip(self.answers, places.tolist(), strict=True)
         )
-        self._must(not wrong, lambda: f"{wrong} answers on another partition than their own")
+        self._must(not wrong, f"{wrong} answers on another partition than their own")
 
     def _check_members(self, request_id: bytes, answer: Answer) -> None:
         fused, of = answer.fused, self._rows[request_id]
@@ -129,7 +124,7 @@ class AnswersCheck:
                 if first is None or used != first.origin or not first.awake:
                     self._must(
                         False,
-                        lambda: f"{request_id!r}: the answer of {name} used is {used}, the first is {first}",
+                        f"{request_id!r}: the answer of {name} used is {used}, the first is {first}",
                     )
             elif asleep.get(name) in ("abstain", "error"):
                 used = first.origin if first is not None else None
@@ -147,13 +142,13 @@ class AnswersCheck:
             if row.origin == used:
                 # One whose answer was refused may have been late for that, and be used for the next.
                 if name in fused.sources and self._late.get(row.origin, 0) > answer.appended:
-                    self._must(False, lambda: f"{request_id!r}: {row.origin} was used, then called late")
+                    self._must(False, f"{request_id!r}: {row.origin} was used, then called late")
             elif row.origin not in self._late and used is None and fused.cause != "early":
-                self._must(False, lambda: f"{request_id!r}: {row.origin} was dropped without a word")
+                self._must(False, f"{request_id!r}: {row.origin} was dropped without a word")
             elif row.origin not in self._late and _too_old(row):
                 self._must(
                     False,
-                    lambda: f"{request_id!r}: {row.origin} is beyond the horizon and not in the late topic",
+                    f"{request_id!r}: {row.origin} is beyond the horizon and not in the late topic",
                 )
 
     def _check_given_up(self, request_id: bytes, answer: Answer, first: Row) -> None:
@@ -172,9 +167,7 @@ class AnswersCheck:
         if first.appended < min(began) + wait - 1:
             self._must(
                 False,
-                lambda: (
-                    f"{request_id!r}: {first} was appended {first.appended - min(began)} ms after the first"
-                ),
+                f"{request_id!r}: {first} was appended {first.appended - min(began)} ms after the first",
             )
 
     def _check_credit(self) -> None:
@@ -189,9 +182,7 @@ class AnswersCheck:
             if credit.everywhere not in here:
                 self._must(
                     False,
-                    lambda: (
-                        f"{answer.fused.request_id}: no keyframe of {credit.everywhere} since the last fence"
-                    ),
+                    f"{answer.fused.request_id}: no keyframe of {credit.everywhere} since the last fence",
                 )
 
 

@@ -133,7 +133,7 @@ class Broker:
         before = self.offsets[group].get(tp)
         if before is not None and committed.offset < before.offset:
             self.violations.append(
-                f"offset of {tp.topic}/{tp.partition} in {group} went back: {before.offset} -> {committed.offset}"
+                f"{group} went back in {tp.topic}/{tp.partition}: {before.offset} -> {committed.offset}"
             )
         if before is None or committed.offset != before.offset:
             self.history[group, tp].append((committed.offset, self.clock.broker_ms()))

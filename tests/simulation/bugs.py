@@ -1,4 +1,4 @@
-"""Bugs planted in the product, each of which the simulation must find. The product has no switch for any of them."""
+"""Bugs planted in the product, each of which the simulation must find; the product has no switch for any."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def rewritten(old: str, new: str) -> Callable[[Any], Any]:
         assert source.count(old) == 1, f"{old!r} does not stand once in {right.__qualname__}"
         made: dict[str, Any] = {}
         lines = "from __future__ import annotations\n" + source.replace(old, new)
-        exec(lines, sys.modules[right.__module__].__dict__, made)  # noqa: S102
+        exec(lines, sys.modules[right.__module__].__dict__, made)
         return made[right.__name__]
 
     return rewrite

@@ -92,6 +92,10 @@ class Waiting:
         self.retry_count = 0
         self.producer: tuple[int, int, int] | None = None
 
+    def said(self) -> str:
+        """Where it goes and how many records it has."""
+        return f"{self.tp.topic}/{self.tp.partition} +{len(self._builder.records)}"
+
     def failure(self, exception: BaseException) -> None:
         """It is given up."""
         if not self.future.done():
@@ -163,13 +167,11 @@ class Accumulator:
 
     def _deliver(self, batches: dict[TopicPartition, Waiting]) -> dict[TopicPartition, Any]:
         """At the broker."""
-        answers: dict[TopicPartition, Any] = {}
-        for tp, batch in batches.items():
-            answers[tp] = self._process.effects.do(
-                self._process, self._effect(tp), lambda: f"{tp.topic}/{tp.partition} +{len(batch._builder.records)}",
-                self._append, tp, batch,
-            )  # fmt: skip
-        return answers
+        do, process = self._process.effects.do, self._process
+        return {
+            tp: do(process, self._effect(tp), batch.said, self._append, tp, batch)
+            for tp, batch in batches.items()
+        }
 
     def _effect(self, tp: TopicPartition) -> str:
         if self.transactional_id is not None:

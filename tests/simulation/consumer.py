@@ -1,9 +1,10 @@
-"""A group member's consumer: the product's ``ChunkConsumer`` on a simulated thread, fetcher and coordinator."""
+"""A group member's consumer: the product's ``ChunkConsumer`` on simulated fetches and a coordinator."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -185,7 +186,7 @@ class SimulatedConsumer(ChunkConsumer):
         self._noticed.set()
 
     async def keep(self) -> None:
-        """Commit what the owner releases, as Faust does it: while a commit is under way it is waited for instead."""
+        """Commit what the owner releases; as in Faust a commit under way is waited for instead."""
         if self._keeping is not None:
             await asyncio.wait([self._keeping])
             return
@@ -253,8 +254,8 @@ class SimulatedConsumer(ChunkConsumer):
             inner.positions[tp] = after
             chunk = Chunk(tp, asked[tp], after, batches, start=starts.get(tp, 0), size=100 * len(batches))
             found.setdefault(number, []).append(chunk)
-        for number, chunks in found.items():
-            yield self.process.effects.do(self.process, "read", lambda: _read(chunks), lambda: chunks)
+        for chunks in found.values():
+            yield self.process.effects.do(self.process, "read", partial(_read, chunks), partial(list, chunks))
 
 
 def busy(process: Process) -> bool:

@@ -34,7 +34,7 @@ LEARNER = (
 
 
 class CrashPoint(NamedTuple):
-    """Between which effects a worker crashes: before or after the n-th ``effect`` of a host from ``since`` on."""
+    """Where a worker crashes: before or after the n-th ``effect`` of a host from ``since`` on."""
 
     host: str
     since: float

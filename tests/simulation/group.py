@@ -141,9 +141,9 @@ class Group:
         self._complete()
 
     def _try_complete(self, number: int) -> None:
-        if self._rebalancing and number == self._round and self.members:
-            if all(member.joining is not None for member in self.members.values()):
-                self._complete()
+        current = self._rebalancing and number == self._round
+        if current and self.members and all(m.joining is not None for m in self.members.values()):
+            self._complete()
 
     def _complete(self) -> None:
         self._rebalancing = False

@@ -29,10 +29,10 @@ class Batch:
         "aborted",
         "base",
         "control",
+        "epoch",
         "max_timestamp",
         "open",
         "pid",
-        "epoch",
         "records",
         "timestamp_type",
     )

@@ -1,4 +1,4 @@
-"""Virtual time, and an event loop for each simulated process: one queue of events for all, no thread, no wait.
+"""Virtual time, and an event loop for each simulated process: one queue of events for all, no thread.
 
 A process that is stopped keeps what would have run until it resumes; one that crashed loses it. What a
 process has sent is on the wire and no longer its own.
@@ -203,5 +203,6 @@ def _close(coro: Any) -> None:
         try:
             coro.close()
             return
-        except BaseException:  # noqa: S112, BLE001: the code of a dead process may end as it likes
+        except BaseException:
+            # The code of a dead process may end as it likes.
             continue

@@ -48,7 +48,7 @@ class Process(ProcessLoop):
     def once(
         self, effect: str | None, detail: Any, act: Callable[..., Any], *args: Any
     ) -> asyncio.Future[Any]:
-        """One request to Kafka: ``act`` happens there, at once, when it arrives; ``effect`` is what it is called.
+        """One request to Kafka: ``act``, an effect of that name or none, happens when it arrives.
 
         Raises:
             KafkaConnectionError: it is not known whether it arrived.

@@ -20,8 +20,8 @@ _LIMIT_S = 30.0
 class Schedule:
     """What happens in one run: a seed, and what was taken out of it to find the cause of a failure.
 
-    ``instead`` stands in for the faults of the seed; ``busy`` is the share of answers and chunks that a process
-    looks at only some time after they came.
+    ``instead`` stands in for the faults of the seed; ``busy`` is the share of answers and chunks that a
+    process looks at only some time after they came.
     """
 
     seed: int

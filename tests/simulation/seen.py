@@ -43,7 +43,7 @@ class _Labelled(msgspec.Struct):
 
 
 class Row(NamedTuple):
-    """A prediction in the log. ``member`` -1: it cannot be used. ``forwarded``: where it was first written."""
+    """A prediction in the log. ``member`` -1: it cannot be used. ``forwarded``: where it came from."""
 
     origin: Origin
     request_id: bytes

@@ -1,4 +1,4 @@
-"""Whatever is reordered, repeated, delayed, cut off, crashed or moved: one answer a request, each label once."""
+"""Whatever is reordered, repeated, cut off, crashed or moved: one answer a request, each label once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One simulated deployment: a broker, a Redis, four hosts with a worker each, and what goes wrong with them."""
+"""One simulated deployment: a broker, a Redis, four hosts with a worker each, and their troubles."""
 
 from __future__ import annotations
 
@@ -278,7 +278,7 @@ class World:
         return None
 
     def settle(self, least: float, limit: float) -> str | None:
-        """Let time pass, for ``least`` seconds and until all is quiet; what is not after ``limit`` is said."""
+        """Let time pass, for ``least`` seconds and until all is quiet; what is not by then is told."""
         end = self.clock.now + limit
         self.clock.run(self.clock.now + least)
         while not self.violations:
