@@ -65,7 +65,7 @@ test-again: $(STAMP) $(SERVERS) ## only what failed in the last run
 
 .PHONY: test-fast
 test-fast: $(STAMP) ## the tests that need no server
-	pytest -m 'not real' tests/unit tests/property tests/contract
+	pytest -m 'not real' tests/unit tests/property tests/contract tests/simulation
 
 .PHONY: test-integration
 test-integration: $(STAMP) $(SERVERS) ## the tests on real servers only

@@ -44,7 +44,7 @@ def sweep(first: int, count: int, jobs: int) -> int:
     began = time.perf_counter()
     shares = [range(at, min(at + _SHARE, first + count)) for at in range(first, first + count, _SHARE)]
     failed: list[tuple[int, list[str]]] = []
-    for found in _each(shares, jobs):
+    for found in each(shares, jobs):
         failed += found
     took = time.perf_counter() - began
     rate = 60 * count / took / jobs
@@ -61,7 +61,8 @@ def sweep(first: int, count: int, jobs: int) -> int:
     return 1
 
 
-def _each(shares: list[range], jobs: int) -> Iterator[list[tuple[int, list[str]]]]:
+def each(shares: list[range], jobs: int) -> Iterator[list[tuple[int, list[str]]]]:
+    """:func:`failing` of every share, on ``jobs`` processes."""
     if jobs == 1:
         yield from map(failing, shares)
         return
