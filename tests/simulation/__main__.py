@@ -15,7 +15,7 @@ from tests.simulation import faults
 from tests.simulation.run import Schedule, run
 from tests.simulation.seams import simulated
 from tests.simulation.shrink import shrink
-from tests.simulation.traffic import REQUESTS
+from tests.simulation.traffic import REQUESTS, TAIL
 from tests.simulation.world import World
 
 #: A schedule leaves a lot of garbage in cycles; it is collected after so many, not during them.
@@ -90,7 +90,8 @@ def replay(seed: int, *, whole: bool) -> int:
 def _tell(schedule: Schedule) -> None:
     """Run it once more and print its trace."""
     requests = REQUESTS - len(schedule.without_requests)
-    print(f"seed {schedule.seed}, settings {schedule.variant}, {requests} requests; what goes wrong:")
+    print(f"seed {schedule.seed}, settings {schedule.variant}, {requests} requests and {TAIL} at the end")
+    print("what goes wrong:")
     for fault in faults.draw(schedule.seed):
         if fault in schedule.faults():
             print(f"  {fault}")

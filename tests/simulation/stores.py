@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,9 @@ class RedisClient:
             if not self._server.available:
                 return
             act = lambda: _now(call(*args, **more))  # noqa: E731
-            result = act() if effect is None else process.effects.do(process, effect, lambda: args, act)
+            result = (
+                act() if effect is None else process.effects.do(process, effect, partial(_told, *args), act)
+            )
             if result is not LOST and not process.dead:
                 clock.at(clock.now + 0.001 + rng.random() * 0.004, process, answer, result)
 
@@ -117,6 +120,12 @@ class RedisClient:
                 return await future
         except TimeoutError:
             raise ServerUnavailableError("Redis does not answer") from None
+
+
+def _told(partition: int, written: Any) -> str:
+    """Which partition's contribution or marker, and its order."""
+    one = written[0] if isinstance(written, list) else written
+    return f"{partition} {tuple(one.order)}"
 
 
 def _now(call: Any) -> Any:

@@ -25,7 +25,7 @@ SPAN_S = 2.0
 JUMP_S = 100.0
 #: What is written within so many seconds to one partition comes in one batch.
 _GATHER_S = 0.25
-_TAIL = 12
+TAIL = 12
 TAIL_SPAN_S = 1.2
 #: So many predictions are out of order, by what it is about them. It comes while something is broken: during
 #: three eighths of the time.
@@ -87,7 +87,7 @@ class _Writer:
     def __init__(self, seed: int, variant: int) -> None:
         self.rng = random.Random(seed)
         self.topics = topics(variant)
-        self.ids = [b"r%03d-%05x" % (i, self.rng.getrandbits(20)) for i in range(REQUESTS + _TAIL)]
+        self.ids = [b"r%03d-%05x" % (i, self.rng.getrandbits(20)) for i in range(REQUESTS + TAIL)]
         self.places = partitions_of(self.ids, PARTITIONS).tolist()
         while len(set(self.places[REQUESTS:])) < PARTITIONS:
             self.ids[-1] = b"r-end-%05x" % self.rng.getrandbits(20)
@@ -272,7 +272,7 @@ class _Writer:
         """A few more requests of both partitions, after which labels without answers are given up."""
         rng, found = self.rng, []
         made = EPOCH_MS + 3_000_000_000
-        for number in range(REQUESTS, REQUESTS + _TAIL):
+        for number in range(REQUESTS, REQUESTS + TAIL):
             at = TAIL_SPAN_S * rng.random()
             for k, topic in enumerate(self.topics.predictions):
                 # So few that a topic is often at its end while the slowest answer is still to come.

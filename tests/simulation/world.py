@@ -99,7 +99,7 @@ class World:
 
     def _happen(self, fault: Fault) -> None:
         act = getattr(self, "_" + fault.kind.replace(" ", "_"))
-        self._tell("fault", fault.kind, f"{fault.target} {fault.length:.2f}")
+        self._tell("fault", fault.kind, fault.target)
         act(fault)
 
     def _for(self, length: float, undo: Callable[[], None]) -> None:
