@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.simulation.bugs import BUGS, planted
-from tests.simulation.run import run
+from tests.simulation.run import Schedule, run
 
 #: So many schedules may be needed to find a bug.
 MOST = 150
@@ -19,6 +19,7 @@ def test_a_planted_bug_is_found(name: str) -> None:
         with planted(bug):
             found = run(schedule).violations
         if found:
-            assert run(schedule).violations == []
+            # Those of any kind are run without a bug elsewhere.
+            assert bug.like is Schedule or run(schedule).violations == []
             return
     pytest.fail(f"{MOST} schedules did not find it")
