@@ -65,11 +65,18 @@ test-again: $(STAMP) $(SERVERS) ## only what failed in the last run
 
 .PHONY: test-fast
 test-fast: $(STAMP) ## the tests that need no server
-	pytest -m 'not real' tests/unit tests/property tests/contract
+	pytest -m 'not real' tests/unit tests/property tests/contract tests/simulation
 
 .PHONY: test-integration
 test-integration: $(STAMP) $(SERVERS) ## the tests on real servers only
 	pytest -m real
+
+# SEEDS=N schedules on JOBS cores from seed FIRST on, or one of them again: SEED=n (WHOLE=1: unshrunk).
+SEEDS ?= 1000
+
+.PHONY: simulate
+simulate: $(STAMP) ## SEEDS=N random schedules of both workers on a simulated Kafka and Redis; SEED=n replays one
+	@python -m tests.simulation $(if $(SEED),--seed $(SEED) $(if $(WHOLE),--whole),--seeds $(SEEDS) $(if $(FIRST),--first $(FIRST)) $(if $(JOBS),--jobs $(JOBS)))
 
 .PHONY: bench
 bench: $(STAMP) $(SERVERS) ## measure (BENCH_ARGS="throughput | columnar | latency | workers | open | start | all ...")

@@ -124,7 +124,9 @@ class FuseOwner:
         inputs = ensemble.inputs_of(number)
         held = {tp for tp in inputs if tp in self._held}
         still_open = partition.join.open_requests
-        if still_open >= cap:
+        # While any are held, who is behind is looked at again: else all that could end the open ones may
+        # stay held.
+        if still_open >= cap or (held and still_open >= cap * _RESUME_AT):
             topics = partition.join.progress.topics
             recently = time.monotonic() - _AT_END_S
             at_end = [topic.end_asked_at > recently for topic in topics]
@@ -132,7 +134,7 @@ class FuseOwner:
             await self._hold(held, {tp for tp, hold in zip(inputs, ahead, strict=True) if hold})
             if still_open > cap:
                 partition.relieve(still_open - cap)
-        elif held and still_open < cap * _RESUME_AT:
+        elif held:
             await self._hold(held, set())
 
     async def _hold(self, held: set[TP], wanted: set[TP]) -> None:

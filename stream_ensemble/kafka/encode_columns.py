@@ -34,7 +34,10 @@ def columnar(rows: FusedRows, form: FusedFormat) -> Encoded:
     headers: list[Headers] = []
     order: list[NDArray[np.intp]] = []
     keyframe = rows.keyframe_row()
-    for places in _cut(alike(rows), _row_bytes(rows)):
+    # In the order of the rows, so that no record refers to a block that comes behind it: a label that waits
+    # is learned as soon as its answer is read.
+    groups = sorted(alike(rows), key=lambda places: int(places[0]))
+    for places in _cut(groups, _row_bytes(rows)):
         batch = batch_of(rows, form, places)
         carried: Headers = [_FORM]
         if keyframe is not None and keyframe in places:

@@ -12,7 +12,7 @@ from itertools import repeat
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import ProducerClosed
+from aiokafka.errors import ProducerClosed, ProducerFenced
 from aiokafka.producer.transaction_manager import PidAndEpoch, TransactionManager
 from aiokafka.structs import TopicPartition
 
@@ -137,9 +137,16 @@ class FencedProducer:
             await producer.stop()
 
     async def fence(self, transactional_id: str, partitions: Sequence[TopicPartition]) -> Fence:
-        """Take ``partitions`` over from whoever held them."""
+        """Take ``partitions`` over from whoever held them, ourselves before included.
+
+        What still waits to be sent to them is given up: under the new fence it would be written after its
+        new owner has read back what stands there.
+        """
         held = await fence(self._producer.client, transactional_id, partitions)
         for tp in partitions:
+            for batch in self._producer._message_accumulator._batches.pop(tp, ()):
+                if not batch.future.done():
+                    batch.future.set_exception(ProducerFenced())
             self._sequences.assign(tp, held)
         return held
 

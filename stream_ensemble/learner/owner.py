@@ -134,6 +134,9 @@ class LearnOwner:
                 log.warning("letting go of a partition: %r", task.exception())
         if late:
             log.warning("%d partitions were not let go of in %g s", len(late), self._closing_limit_s)
+        for task in late:
+            # Nobody waits for it any more; what it ends with would be logged as never looked at.
+            task.add_done_callback(lambda ended: None if ended.cancelled() else ended.exception())
 
     # --- one partition ----------------------------------------------------------------------------
 

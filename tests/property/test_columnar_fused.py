@@ -42,6 +42,21 @@ def test_columns_are_read_back_as_the_records_they_would_be_alone(
     assert sorted(encoded.order.tolist()) == list(range(len(rows)))
 
 
+@given(batches())
+def test_credit_blocks_stand_in_the_first_record_that_refers_to_them(
+    batch: tuple[FusedRows, FusedFormat],
+) -> None:
+    encoded = columnar(*batch)
+    assert encoded.headers is not None
+    referring = [
+        dict(headers)
+        for value, headers in zip(encoded.values, encoded.headers, strict=True)
+        if fuseds.unpack(value).head.credit is not None
+    ]
+    carrying = [place for place, headers in enumerate(referring) if HEADER_CREDIT in headers]
+    assert carrying == ([0] if batch[0].blocks and referring else [])
+
+
 def test_a_record_of_many_rows_is_cut_below_what_brokers_take() -> None:
     rows, form = many(5000)
     encoded = columnar(rows, form)

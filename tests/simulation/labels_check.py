@@ -1,0 +1,205 @@
+"""What was learned is what one learner would learn in one go; no label is lost or counted twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, NamedTuple
+
+import numpy as np
+from aiokafka.structs import TopicPartition
+
+from stream_ensemble.core.labels.changes import Changes
+from stream_ensemble.core.labels.charging import Learned, charge
+from stream_ensemble.core.labels.matching import Charge, give_up_orphans, take_labels
+from stream_ensemble.core.learning.contribution import Contribution, to_bytes
+from stream_ensemble.kafka.chunks import Chunk, Columns
+from stream_ensemble.learner import answers
+from stream_ensemble.learner.applied_topic import decode_applied
+from stream_ensemble.learner.reading import FeedbackReader
+from stream_ensemble.stores.contribution_field import decode_field, decode_marker
+from stream_ensemble.stores.contributions import Key, Marker
+from stream_ensemble.stores.memory_labels import MemoryLabelStore
+from stream_ensemble.stores.weights_topic import decode_weights
+from tests.simulation import seen, settings
+from tests.simulation.settings import CLASSES, PARTITIONS
+from tests.simulation.workers import Fuser, Learner
+
+_TOLERANCE = 1e-12
+
+
+class _Single(NamedTuple):
+    """A single run in order: what it learned, the charges, what became of labels."""
+
+    part: Contribution | None
+    #: The same with every charge added, whatever its sign: the sum of |increments|.
+    scale: Contribution | None
+    changes: Changes
+    refused: Counter[tuple[seen.Origin, str]]
+
+
+class LabelsCheck:
+    """Compares what the learners say with a single run over the topics."""
+
+    def __init__(self, world: Any, answers: list[seen.Answer]) -> None:
+        self._world = world
+        self._answers = answers
+        self._logs = world.broker.logs
+        self._ensemble = settings.learned(world.variant)
+        self._topics = settings.topics(world.variant)
+
+    def check(self) -> None:
+        """All of it."""
+        dead = seen.dead(self._logs, self._topics.dead_letter)
+        for number in range(PARTITIONS):
+            single = self._single(number)
+            self._check_dead(number, single, dead)
+            self._check_winners(number, single)
+            self._check_verdicts(number, single)
+            self._check_contributions(number, single)
+            self._check_published(number)
+        self._check_views()
+
+    def _must(self, holds: bool, what: str) -> None:
+        if not holds:
+            self._world.violation(what)
+
+    def _columns(self, topic: str, number: int) -> Columns:
+        tp = TopicPartition(topic, number)
+        batches, end = self._logs[tp].read(0, committed=True)
+        return Chunk(tp, 0, end, batches).columns()
+
+    # --- the single run -----------------------------------------------------------------------------
+
+    def _single(self, number: int) -> _Single:
+        rules, over = self._ensemble.rules, self._ensemble.algorithm_over
+        changes = Changes(MemoryLabelStore())
+        fused, until = self._columns(self._topics.fused, number), 0
+        for record, appended in zip(fused.records, fused.appended.tolist(), strict=True):
+            answers.take(changes, rules, record, record.offset, appended)
+            until = max(until, appended)
+        reader = FeedbackReader(self._topics.feedback, number, PARTITIONS)
+        found = reader.read(self._columns(self._topics.feedback, number))
+        charges = take_labels(changes, rules, found.here, until)
+        give_up_orphans(changes, rules, until, 1 << 30)
+        refused = Counter(((one.origin, one.reason)) for one in changes.dead)
+        for item in found.refused:
+            refused[(self._topics.feedback, number, item.offset, item.row), item.error.reason] += 1
+        learned = charge(Learned(0, {}), charges, changes, over).learned.parts.get(None)
+        added: list[Charge] = [one._replace(sign=1) for one in charges]
+        scale = charge(Learned(0, {}), added, changes, over).learned.parts.get(None)
+        return _Single(learned, scale, changes, refused)
+
+    # --- comparisons --------------------------------------------------------------------------------
+
+    def _check_dead(self, number: int, single: _Single, dead: Any) -> None:
+        found: Counter[tuple[seen.Origin, str]] = Counter()
+        for origin, reason, _ in dead:
+            if origin[:2] == (self._topics.feedback, number):
+                found[origin, reason] += 1
+        # A label that a second one overtook while both waited is no orphan of its own.
+        expected = Counter({at: n for at, n in single.refused.items() if at[1] != "orphan"})
+        plain = Counter({at: n for at, n in found.items() if at[1] != "orphan"})
+        # A forwarded label is refused under the place where it was first written.
+        here = {at: n for at, n in expected.items() if at[0][1] == number}
+        self._must(
+            plain == here,
+            f"dead labels of partition {number}: {plain - Counter(here)}, {Counter(here) - plain}",
+        )
+        twice = [at for at, n in found.items() if n > 1]
+        self._must(not twice, f"labels dead twice: {twice}")
+
+    def _check_winners(self, number: int, single: _Single) -> None:
+        """By the labels alone: which one stands for a request, and how many requests are labelled."""
+        answered = {a.fused.request_id: a for a in self._answers if a.partition == number}
+        best: dict[str, tuple[int, int, seen.Origin, str]] = {}
+        for label in seen.labels(self._logs, self._topics.feedback, number):
+            answer = answered.get(label.request_id)
+            in_time = (
+                answer is None or label.appended - answer.appended <= self._ensemble.rules.label_horizon_ms
+            )
+            if label.label in CLASSES and in_time:
+                place = (label.revision, label.appended, label.origin, label.label)
+                best[label.request_id] = max(place, best.get(label.request_id, place))
+        for request_id, (revision, _, origin, name) in best.items():
+            verdict = single.changes.verdicts.get(request_id)
+            if request_id in answered:
+                told = None if verdict is None else (verdict.revision, verdict.origin, verdict.label)
+                self._must(told == (revision, origin, name), f"{request_id} should be {name}, is {told}")
+        pooled = {request_id for request_id, a in answered.items() if a.fused.credit and a.fused.components}
+        n = 0 if single.part is None else single.part.n
+        self._must(
+            n == len(pooled & best.keys()),
+            f"n of {number} is {n}, {len(pooled & best.keys())} are labelled",
+        )
+
+    def _check_verdicts(self, number: int, single: _Single) -> None:
+        newest: dict[str, Any] = {}
+        for record in self._columns(self._topics.applied, number).records:
+            request_id, verdict = decode_applied(record)
+            newest[request_id] = verdict
+        expected = {r: v for r, v in single.changes.verdicts.items() if v is not None}
+        found = {r: v for r, v in newest.items() if v is not None}
+        for request_id in sorted(expected.keys() | found.keys()):
+            one, other = _told(expected.get(request_id)), _told(found.get(request_id))
+            self._must(one == other, f"label of {request_id}: {other}, in one go {one}")
+
+    def _check_contributions(self, number: int, single: _Single) -> None:
+        part = self._standing(number)
+        if part is None or single.part is None or single.scale is None:
+            self._must(part is single.part, f"partition {number} learned {part}, in one go {single.part}")
+            return
+        self._must(part.n == single.part.n, f"n of partition {number} is {part.n}, in one go {single.part.n}")
+        self._must(
+            part.clock == single.part.clock,
+            f"clock of partition {number}: {part.clock}, {single.part.clock}",
+        )
+        for name, expected in single.part.sums.items():
+            scale = np.abs(single.scale.sums["|r|" if name == "R" else name])
+            off = np.abs(part.sums[name] - expected)
+            if (off > _TOLERANCE * scale).any():
+                self._world.violation(f"{name} of partition {number} is off by {off}")
+        for name, expected in single.part.maxima.items():
+            # A label that was overtaken before it was learned leaves no maximum.
+            if (part.maxima[name] > expected * (1 + _TOLERANCE)).any():
+                self._world.violation(f"{name} of partition {number}: {part.maxima[name]} above {expected}")
+
+    def _standing(self, number: int) -> Contribution | None:
+        for worker in self._world.running(Learner):
+            for (_, place), partition in worker.owner.partitions.items():
+                if place == number:
+                    found: Contribution | None = partition.standing.learned.parts.get(None)
+                    return found
+        return None
+
+    def _check_published(self, number: int) -> None:
+        key = Key(self._ensemble.task)
+        newest = None
+        for record in self._columns(self._topics.weights, number).records:
+            newest = decode_weights(record.value)
+        standing = self._standing(number)
+        if newest is None or standing is None:
+            self._must(standing is None, f"partition {number} learned something and wrote no weights")
+            return
+        _, order, _, part = newest
+        self._must(
+            to_bytes(part) == to_bytes(standing),
+            f"weights record of partition {number} is not what stands",
+        )
+        hashes = self._world.redis.hashes
+        raw, marker = hashes.get(key, {}).get(number, b""), hashes.get(None, {}).get(number, b"")
+        try:
+            stored = decode_field(key, number, raw)
+            same = stored.order == order and stored.value == to_bytes(part)
+            self._must(same, f"Redis has {stored.order} of partition {number}, not {order}")
+            found = decode_marker(number, marker)
+            self._must(found == Marker(order, complete=True), f"marker of {number}: {found}, not {order}")
+        except Exception as error:
+            self._world.violation(f"Redis of partition {number}: {error!r}")
+
+    def _check_views(self) -> None:
+        seen_by = {w.process.name: w.view.current(None).version for w in self._world.running(Fuser)}
+        self._must(len(set(map(str, seen_by.values()))) <= 1, f"fusers use different weights: {seen_by}")
+
+
+def _told(verdict: Any) -> Any:
+    return None if verdict is None else (verdict.learned, verdict.label, verdict.revision, verdict.origin)
