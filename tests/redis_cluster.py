@@ -117,7 +117,7 @@ class RedisCluster:
 
     @contextmanager
     def moving(self, slot: int, to: ClusterNode) -> Iterator[Callable[[bytes], None]]:
-        """Move a slot: inside, it is on its way, and what is given moves one key; after, all of it has moved."""
+        """Move a slot: inside, it is on its way and the function given moves a key; after, all has moved."""
         source = self.serving(slot)
         to.ask("CLUSTER SETSLOT", slot, "IMPORTING", source.node_id)
         source.ask("CLUSTER SETSLOT", slot, "MIGRATING", to.node_id)

@@ -66,8 +66,8 @@ class Snapshot:
     """All fields of some keys and all markers, read in one instant (of each shard, in a cluster).
 
     ``damaged`` holds what was refused: the error by (key, partition), with key None for a marker.
-    ``highest`` is the largest order among a partition's markers, of which a cluster holds several; ``markers``
-    has the lowest.
+    ``highest`` is the largest order among a partition's markers, of which a cluster holds several, and
+    ``markers`` has the lowest.
     """
 
     fields: Mapping[Key, Mapping[int, Stored]]

@@ -1,8 +1,8 @@
 """Commands to a Redis Cluster.
 
-The client library's own cluster client is not used: it sends ASKING on another connection than the command it
-is for, sleeps a quarter of a second between attempts whatever our time-outs are, and asks for the permission to
-read the server's list of commands. What we send has its keys in one slot each, so little is needed.
+The client library's own cluster client is not used: it sends ASKING on another connection than the command
+it is for, sleeps a quarter of a second between attempts whatever our time-outs are, and needs the permission
+to read the server's list of commands. What we send has its keys in one slot each, so little is needed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _TRY_AGAIN_S = 0.02
 
 @dataclass(slots=True)
 class _Waiting:
-    """A call without an answer: where it was sent last, whether a node told us to ask there, and its error."""
+    """A call without an answer: where it goes next, whether a node said to ask there, and its last error."""
 
     node: Node
     asking: bool = False
@@ -70,8 +70,7 @@ class ClusterLink:
         """See ``Link``."""
         answers: list[Any] = [None] * len(calls)
         slots = [key_slot(call.key.encode()) for call in calls]
-        topology = await self._topology()
-        waiting = {place: _Waiting(topology.node(slot)) for place, slot in enumerate(slots)}
+        waiting = {place: _Waiting(await self._where(slot)) for place, slot in enumerate(slots)}
         for _ in range(_ROUNDS):
             await self._round(calls, waiting, answers)
             if not waiting:
@@ -88,9 +87,7 @@ class ClusterLink:
         """See ``Link``."""
         await self._forget(list(self._clients))
 
-    async def _round(
-        self, calls: Sequence[Call], waiting: dict[int, _Waiting], answers: list[Any]
-    ) -> None:
+    async def _round(self, calls: Sequence[Call], waiting: dict[int, _Waiting], answers: list[Any]) -> None:
         """Send what waits; what got its answer waits no longer."""
         groups: dict[tuple[Node, bool], list[int]] = {}
         for place, each in waiting.items():
@@ -131,9 +128,9 @@ class ClusterLink:
                     self._slots.moved[slots[place]] = each.node
             elif isinstance(error, TryAgainError):
                 await asyncio.sleep(_TRY_AGAIN_S)
-                each.node = (await self._topology()).node(slots[place])
+                each.node = await self._where(slots[place])
             elif isinstance(error, RedisConnectionError | RedisTimeoutError | OSError):
-                each.node = (await self._topology()).node(slots[place])
+                each.node = await self._where(slots[place])
                 if each.node == failed:
                     self._slots = None
                     raise error
@@ -141,6 +138,14 @@ class ClusterLink:
                 if isinstance(error, ClusterDownError | BusyLoadingError):
                     self._slots = None
                 raise error
+
+    async def _where(self, slot: int) -> Node:
+        topology = await self._topology()
+        try:
+            return topology.node(slot)
+        except ClusterDownError:
+            self._slots = None
+            raise
 
     async def _topology(self) -> SlotMap:
         """What is known of the cluster, read anew if something failed since."""

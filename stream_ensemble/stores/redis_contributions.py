@@ -29,8 +29,8 @@ from stream_ensemble.stores.shards import combined
 T = TypeVar("T")
 
 #: Replaces field ARGV[1] by ARGV[2] unless its order (the first 48 bytes, digits) is larger than the new,
-#: or, with ARGV[3], is neither that nor the new one. An equal order means equal bytes: writing again is harmless
-#: and mends a damaged value.
+#: or, with ARGV[3], is neither that nor the new one. An equal order means equal bytes: writing again is
+#: harmless and mends a damaged value.
 COMPARE_AND_SET = """
 local old = redis.call('HGET', KEYS[1], ARGV[1]) or ''
 local order = string.match(string.sub(old, 1, 48), '^%d+$') or ''
@@ -82,7 +82,8 @@ class RedisContributionStore:
         """See ``ContributionStore``. All fields go out in one round trip, one to each node of a cluster."""
         fields = [(c, encode_field(c.key, partition, c.order, c.value)) for c in changes]
         calls = [
-            scripted(COMPARE_AND_SET, [self._keys.weights(c.key)], partition, field, b"") for c, field in fields
+            scripted(COMPARE_AND_SET, [self._keys.weights(c.key)], partition, field, b"")
+            for c, field in fields
         ]
         answers = await self._bounded(self._link.run(calls)) if calls else []
         return [answer == 1 for answer in answers]
@@ -105,7 +106,7 @@ class RedisContributionStore:
         return await self._bounded(self._own(partition, keys))
 
     async def read(self, keys: Sequence[Key]) -> Snapshot:
-        """See ``ContributionStore``. In a cluster it is one instant for each shard, with the markers there."""
+        """See ``ContributionStore``. In a cluster it is one instant for each shard and its markers."""
         return await self._bounded(self._read(keys))
 
     async def changes(self) -> AsyncIterator[int]:
@@ -169,7 +170,9 @@ class RedisContributionStore:
         found = [{} if raw is None else {partition: raw} for raw in raws]
         first, *rest = found[len(keys) :]
         fields = zip((*keys, None), (*found[: len(keys)], first), strict=True)
-        return combined([decode_snapshot(dict(fields)), *(decode_snapshot({None: marker}) for marker in rest)])
+        return combined(
+            [decode_snapshot(dict(fields)), *(decode_snapshot({None: marker}) for marker in rest)]
+        )
 
     def _marker_names(self) -> list[str]:
         return [self._keys.markers(shard) for shard in range(self._keys.shards)]

@@ -1,8 +1,8 @@
 """Every name this project uses in Redis is made here.
 
 The braces are a Redis Cluster hash tag: what stands between them alone decides the slot. The hashes of an
-ensemble are spread over shards, each with one tag and with markers of its own. A slot is never on two nodes, so
-a marker never outlives the fields it speaks for, wherever slots move.
+ensemble are spread over shards, each with one tag and with markers of its own. A slot is on one node, so a
+marker never outlives the fields it speaks for, wherever slots move.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class RedisKeys:
     """
 
     def __init__(self, app: str, ensemble: str, shards: int = 1) -> None:
+        self._app = app
         self._prefix = f"{app}:{ensemble}"
         self._names = app, ensemble
         self.shards = shards
@@ -50,6 +51,10 @@ class RedisKeys:
     def changed(self) -> str:
         """Pub/sub channel on which an owner says its partition's number after it has published."""
         return f"{{{self._prefix}}}:changed"
+
+    def pattern(self) -> str:
+        """What all names of the deployment match, as an ACL writes it."""
+        return f"{{{self._app}:*"
 
     def _tag(self, shard: int) -> str:
         return f"{{{self._prefix}:{shard}}}"

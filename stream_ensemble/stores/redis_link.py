@@ -1,4 +1,4 @@
-"""Commands to Redis, whether it is one server or a cluster: one round trip for many, answers in their order."""
+"""Commands to Redis, be it one server or a cluster: one round trip for many, answers in their order."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -65,8 +66,8 @@ class SlotMap:
 async def read_slots(clients: Mapping[Node, Redis]) -> SlotMap:
     """The topology; all nodes are asked at once and the slow ones not waited for.
 
-    Of those that answered, the view that covers the most slots counts: a node that is new or was cut off knows
-    less.
+    Of those that answered, the view that covers the most slots counts, and of these the one most nodes have:
+    a node that is new or was cut off knows less, or what was.
 
     Raises:
         RedisError, OSError: of one of the nodes, if none answers.
@@ -81,7 +82,8 @@ async def read_slots(clients: Mapping[Node, Redis]) -> SlotMap:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    return max(answers, key=lambda slots: slots.covered)
+    views = Counter(tuple(answer.ranges) for answer in answers)
+    return max(answers, key=lambda answer: (answer.covered, views[tuple(answer.ranges)]))
 
 
 async def _first_answer(tasks: Sequence[asyncio.Task[SlotMap]]) -> None:

@@ -1,4 +1,4 @@
-"""What was read from each shard of a cluster as one snapshot: a marker says no more than the least of them."""
+"""What was read from each shard of a cluster as one snapshot; a marker says no more than its least one."""
 
 from __future__ import annotations
 
