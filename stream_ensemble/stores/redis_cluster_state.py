@@ -35,7 +35,7 @@ async def examine_state(redis: config.Redis, nodes: Sequence[Node]) -> list[Find
     for node in nodes or redis_address.nodes(redis.url):
         client = connect(redis, node)
         try:
-            said[node] = await client.execute_command("CLUSTER INFO")
+            said[node] = await client.execute_command("CLUSTER INFO")  # type: ignore[no-untyped-call]
         except NoPermissionError:
             return [_not_permitted(subject, redis.username)]
         except (RedisError, OSError):

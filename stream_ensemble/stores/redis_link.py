@@ -89,7 +89,7 @@ async def send(redis: Redis, calls: Sequence[Call], *, asking: bool = False) -> 
     answers = await _pipelined(redis, calls, asking)
     unknown = [place for place, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
     if unknown:
-        for script in {calls[place].script for place in unknown}:
+        for script in {calls[place].script or "" for place in unknown}:
             await redis.script_load(script)
         again = await _pipelined(redis, [calls[place] for place in unknown], asking)
         for place, answer in zip(unknown, again, strict=True):

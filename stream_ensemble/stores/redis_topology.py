@@ -99,7 +99,9 @@ async def _first_answer(tasks: Sequence[asyncio.Task[SlotMap]]) -> None:
 
 async def _ask(node: Node, client: Redis) -> SlotMap:
     try:
-        answer: Sequence[Sequence[Any]] = await client.execute_command("CLUSTER SLOTS")
+        answer: Sequence[Sequence[Any]] = await client.execute_command(  # type: ignore[no-untyped-call]
+            "CLUSTER SLOTS"
+        )
     except ResponseError as error:
         if _DISABLED in str(error):
             raise NotAClusterError(str(node)) from error
