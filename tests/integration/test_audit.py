@@ -1,4 +1,4 @@
-"""``stream-ensemble audit`` on topics of real workers: it balances when all is well, and finds what is not."""
+"""``stream-ensemble audit`` on topics of real workers: balances when all is well, and finds what is not."""
 
 from __future__ import annotations
 

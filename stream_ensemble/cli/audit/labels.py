@@ -11,8 +11,16 @@ from stream_ensemble.cli.audit.spill import Bucket
 from stream_ensemble.cli.audit.tally import Offence, Tally
 
 
-def judge(bucket: Bucket, partition: int) -> Tally:
-    """Counts of labels; ``taught`` those that count in n, ``taught-perhaps`` those whose answer is gone."""
+def judge(bucket: Bucket, partition: int, generation: int = 0) -> Tally:
+    """Counts of labels.
+
+    ``taught`` are those that must count in n: learned against an answer of this generation and these
+    settings. Of others (the answer is gone, a reset or another algorithm came between) it is not known:
+    ``taught-perhaps``.
+
+    Args:
+        generation: of the newest contribution.
+    """
     tally = Tally()
     feedback, applied, fused = bucket["feedback"], bucket["applied"], bucket["fused"]
     (of_label, of_applied, of_fused), count = numbered([feedback, applied, fused])
@@ -24,14 +32,17 @@ def judge(bucket: Bucket, partition: int) -> Tally:
     learned = np.zeros(count, np.bool_)
     stands = current >= 0
     learned[stands] = applied["learned"][current[stands]]
-    teaches = np.zeros(count, np.bool_)
-    answered = np.zeros(count, np.bool_)
+    ours = np.zeros(count, np.bool_)
+    ours[stands] = applied["generation"][current[stands]] == generation
     first = np.flatnonzero(firsts(of_fused, fused["place"]))
+    teaches = np.zeros(count, np.bool_)
     teaches[of_fused[first]] = fused["teaches"][first]
-    answered[of_fused[first]] = True
+    perhaps = np.ones(count, np.bool_)
+    perhaps[of_fused[first]] = fused["teaches"][first] & ~fused["judged"][first]
+    perhaps |= teaches & ~ours
     tally.counts["labels-learned"] += int(learned.sum())
-    tally.counts["taught"] += int((learned & teaches).sum())
-    tally.counts["taught-perhaps"] += int((learned & ~answered).sum())
+    tally.counts["taught"] += int((learned & teaches & ~perhaps).sum())
+    tally.counts["taught-perhaps"] += int((learned & perhaps).sum())
     _learned_twice(applied, of_applied, partition, tally)
     _fates(feedback, of_label, applied, current, partition, tally)
     return tally

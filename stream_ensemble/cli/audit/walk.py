@@ -144,12 +144,12 @@ class _Partition:
         if names.requests:
             await self._read_requests(self._tp(names.requests))
         await self._read_feedback(self._tp(names.feedback))
-        n = await self._learned(self._tp(names.weights))
+        n, generation = await self._learned(self._tp(names.weights))
         await self._read_applied(self._tp(names.applied))
         terms = self._terms()
         for bucket in self._buckets.all():
             self._tally.add(requests.judge(bucket, terms))
-            self._tally.add(labels.judge(bucket, self._partition))
+            self._tally.add(labels.judge(bucket, self._partition, generation))
         labels.count_offence(self._tally, self._partition, n)
         return self._tally
 
@@ -277,15 +277,15 @@ class _Partition:
         async for chunk in self._audit.chunks(tp):
             self._buckets.add("applied", decoding.applied_rows(chunk, names.feedback, number))
 
-    async def _learned(self, tp: TopicPartition) -> int | None:
-        """n of the newest contribution to the whole."""
-        n = None
+    async def _learned(self, tp: TopicPartition) -> tuple[int | None, int]:
+        """n and generation of the newest contribution to the whole."""
+        n, generation = None, 0
         async for chunk in self._audit.chunks(tp):
             for record, _, _ in chunk:
                 weights = decoding.weights_of(record.value)
                 if weights is not None and weights.segment is None:
-                    n = weights.n
-        return n
+                    n, generation = weights.n, weights.generation
+        return n, generation
 
     def _sorted_out(self, tp: TopicPartition, read: Read, name: str) -> _Sorted:
         """Look at each row by itself; rows of other partitions must have been forwarded."""
