@@ -51,8 +51,7 @@ class Audit:
     Args:
         reader: reads committed records.
         spans: what to read.
-        folder: for temporary files: about 60 bytes a prediction, 45 an output in a fused record and 70 a
-            request, of one partition at a time.
+        folder: for temporary files, of one partition at a time; ``rows.py`` has the sizes.
         tolerance_ms: how far brokers' clocks may differ.
     """
 
