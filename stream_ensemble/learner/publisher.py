@@ -115,7 +115,7 @@ class WeightsPublisher:
             return
         self._say(None)
         marker = seen.markers.get(self._partition)
-        largest = max([_LOWEST, *(marker.order for marker in seen.markers.values()), *_orders(seen)])
+        largest = seen.largest()
         if largest > self._order:
             self._on_overtaken(largest)
         elif marked is not None and (
@@ -153,7 +153,7 @@ class WeightsPublisher:
         """Redis kept a larger order than ours: say so, unless it was a damaged value."""
         seen = await self._store.own(self._partition, keys)
         await self._take_damaged_out(seen)
-        largest = max([_LOWEST, *(marker.order for marker in seen.markers.values()), *_orders(seen)])
+        largest = seen.largest()
         if largest > self._order:
             self._on_overtaken(largest)
 
@@ -161,7 +161,3 @@ class WeightsPublisher:
         if degraded != self.degraded:
             log.log(logging.INFO if degraded is None else logging.WARNING, "%s", degraded or "Redis is back")
         self.degraded = degraded
-
-
-def _orders(seen: Snapshot) -> list[Order]:
-    return [stored.order for fields in seen.fields.values() for stored in fields.values()]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from stream_ensemble.config import Ensemble, Kafka, Redis, Settings
+from stream_ensemble.settings import redis_address
 from stream_ensemble.settings.problems import Path, Problem, shown
 from stream_ensemble.settings.topic_checks import topic_problems
 
@@ -71,10 +72,12 @@ def _kafka(kafka: Kafka) -> Iterator[Problem]:
 
 
 def _redis(redis: Redis) -> Iterator[Problem]:
-    uses_tls = redis.url.startswith("rediss:")
+    uses_tls = redis_address.speaks_tls(redis.url)
+    in_cluster = redis_address.is_cluster(redis.url)
+    with_tls = "rediss+cluster://" if in_cluster else "rediss://"
     for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"):
         if getattr(redis, name) is not None and not uses_tls:
-            yield Problem(("redis", "url"), f"expected rediss://, as {name} is set", shown(redis.url))
+            yield Problem(("redis", "url"), f"expected {with_tls}, as {name} is set", shown(redis.url))
     if redis.ssl_keyfile is not None and redis.ssl_certfile is None:
         yield Problem(("redis", "ssl_certfile"), "missing; needed with ssl_keyfile")
     if redis.username is not None and redis.password is None:
@@ -82,12 +85,18 @@ def _redis(redis: Redis) -> Iterator[Problem]:
     if not _has_port(redis.url):
         yield Problem(("redis", "url"), "expected a port of 1 to 65535 after the host", shown(redis.url))
     database = urlsplit(redis.url).path.strip("/")
+    if in_cluster:
+        if database not in ("", "0"):
+            yield Problem(("redis", "url"), "expected no database: a cluster has but one", shown(redis.url))
+        return
     if not redis.url.startswith("unix:") and database and not database.isdecimal():
         yield Problem(("redis", "url"), "expected the number of a database after the host", shown(redis.url))
 
 
 def _has_port(url: str) -> bool:
     try:
+        if redis_address.is_cluster(url):
+            return bool(redis_address.nodes(url))
         return urlsplit(url).port != 0
     except ValueError:
         return False

@@ -63,14 +63,23 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All fields of some keys and all markers, read in one instant.
+    """All fields of some keys and all markers, read in one instant (of each shard, in a cluster).
 
     ``damaged`` holds what was refused: the error by (key, partition), with key None for a marker.
+    ``highest`` is the largest order among a partition's markers, of which a cluster holds several, and
+    ``markers`` has the lowest.
     """
 
     fields: Mapping[Key, Mapping[int, Stored]]
     markers: Mapping[int, Marker]
     damaged: Mapping[tuple[Key | None, int], StateError] = field(default_factory=dict)
+    highest: Mapping[int, Order] = field(default_factory=dict)
+
+    def largest(self) -> Order:
+        """The largest order in it, of fields and markers."""
+        orders = [stored.order for fields in self.fields.values() for stored in fields.values()]
+        marked = [marker.order for marker in self.markers.values()]
+        return max([Order(0, 0, 0), *orders, *marked, *self.highest.values()])
 
 
 class ContributionStore(Protocol):
@@ -92,8 +101,8 @@ class ContributionStore(Protocol):
 
         Args:
             after: the order of the marker that this owner wrote last. If another stands there, or none, the
-            server
-                has lost what stood with it, and a new marker would say what is not so: it is not written.
+                server has lost what stood with it, and a new marker would say what is not so: it is not
+                written. One of the new order itself is an earlier call whose answer was lost.
         """
         ...
 
@@ -110,7 +119,7 @@ class ContributionStore(Protocol):
         ...
 
     async def read(self, keys: Sequence[Key]) -> Snapshot:
-        """All fields of ``keys`` and all markers in one instant; what is damaged is refused and listed."""
+        """All fields of ``keys``, and all markers, in one instant; what is damaged is refused and listed."""
         ...
 
     def changes(self) -> AsyncIterator[int]:

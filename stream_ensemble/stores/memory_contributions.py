@@ -42,7 +42,7 @@ class MemoryContributionStore:
         stands = order_digits(self.hashes.get(None, {}).get(partition, b""))
         if stands > order_digits(raw):
             return "overtaken"
-        if after is not None and stands != encode_order(after):
+        if after is not None and stands not in (encode_order(after), encode_order(marker.order)):
             return "lost"
         self._set(None, partition, raw)
         for listener in self._listeners:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,24 +11,40 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     AuthorizationError,
     BusyLoadingError,
+    ClusterDownError,
+    MovedError,
     NoPermissionError,
+    RedisError,
     ResponseError,
+    TryAgainError,
 )
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from stream_ensemble import config
 from stream_ensemble.errors import ServerUnavailableError
+from stream_ensemble.settings import redis_address
+from stream_ensemble.settings.redis_address import Node
 from stream_ensemble.tls import client_context, tls_files
 
 
-def connect(redis: config.Redis) -> Redis:
+class NotAClusterError(RedisError):
+    """``redis.url`` says cluster, and the server was started without ``cluster-enabled yes``."""
+
+
+def connect(redis: config.Redis, node: Node | None = None) -> Redis:
     """A client for ``[redis]``; it connects at its first command and answers in bytes.
 
     Each command waits at most ``timeout_s`` to connect and ``timeout_s`` for its answer, twice: a pooled
-    connection that the server has closed meanwhile is replaced once, and then the caller decides.
+    connection that the server has closed meanwhile is replaced once, and then the caller decides. A node of a
+    cluster that does not answer is not asked twice, as another may serve in its place.
+
+    Args:
+        node: which node of a cluster; absent: the first that ``redis.url`` names.
 
     Raises:
         SettingsError: a TLS file is missing or cannot be used.
@@ -40,22 +57,32 @@ def connect(redis: config.Redis) -> Redis:
         "retry": Retry(NoBackoff(), 1),
         "client_name": "stream-ensemble",
     }
-    if redis.url.startswith("rediss:"):
+    tls = redis_address.speaks_tls(redis.url)
+    if tls:
         options |= _tls(redis)
-    return Redis.from_url(redis.url, **options)
+    if not redis_address.is_cluster(redis.url):
+        return Redis.from_url(redis.url, **options)
+    host, port = node or redis_address.nodes(redis.url)[0]
+    options["retry"] = Retry(NoBackoff(), 1, (RedisConnectionError,))
+    return Redis(host=host, port=port, ssl=tls, **options)
 
 
 def describe(redis: config.Redis) -> str:
     """Where Redis is and as whom we come, without the password: ``me@127.0.0.1:6379/0``."""
     parts = urlsplit(redis.url)
     user = f"{redis.username}@" if redis.username else ""
-    tls = " (TLS)" if parts.scheme == "rediss" else ""
-    return f"{user}{parts.netloc}{parts.path}{tls}"
+    tls = " (TLS)" if redis_address.speaks_tls(redis.url) else ""
+    cluster = " (cluster)" if redis_address.is_cluster(redis.url) else ""
+    return f"{user}{parts.netloc}{parts.path}{cluster}{tls}"
 
 
 def explain(redis: config.Redis, error: Exception) -> ServerUnavailableError:
-    """The error to raise for ``error`` of a client made by ``connect``; its text holds no secret."""
-    return ServerUnavailableError(f"Redis at {describe(redis)}: {_in_words(redis, error)}")
+    """The error to raise for ``error`` of a client made by ``connect``; its text holds no secret.
+
+    A note of the error, as the node of a cluster it came from, is said too.
+    """
+    where = ", ".join([describe(redis), *getattr(error, "__notes__", ())])
+    return ServerUnavailableError(f"Redis at {where}: {_in_words(redis, error)}")
 
 
 def _tls(redis: config.Redis) -> dict[str, Any]:
@@ -73,7 +100,15 @@ def _in_words(redis: config.Redis, error: Exception) -> str:
     if isinstance(error, AuthenticationError | AuthorizationError):
         return "refused the user or password; check redis.username and redis.password"
     if isinstance(error, NoPermissionError):
-        return "the user lacks a permission; see the ACL in docs/settings.md"
+        return f"{_refused(error)}; see the ACL in docs/settings.md"
+    if isinstance(error, NotAClusterError):
+        return "is not a cluster; write redis:// or rediss:// (redis.url)"
+    if isinstance(error, ClusterDownError):
+        return "not all hash slots are served; is a node away? (redis-cli --cluster check)"
+    if isinstance(error, AskError | MovedError | TryAgainError):
+        if redis_address.is_cluster(redis.url):
+            return "hash slots are moving between nodes; try again"
+        return "is a node of a cluster; write redis+cluster:// or rediss+cluster:// (redis.url)"
     if isinstance(error, BusyLoadingError):
         return "is loading its data; try again"
     if isinstance(error, RedisTimeoutError):
@@ -82,6 +117,11 @@ def _in_words(redis: config.Redis, error: Exception) -> str:
         return "refused the command; is the password missing, or is it a replica? (redis.password, redis.url)"
     reason = _certificate_problem(error)
     return reason or "no connection; is it running there, and does it speak TLS just as redis.url says?"
+
+
+def _refused(error: NoPermissionError) -> str:
+    command = re.search(r"run the '([a-z|]+)' command", str(error))
+    return f"the user may not run {command[1]}" if command else "the user lacks a permission"
 
 
 def _certificate_problem(error: BaseException | None) -> str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Awaitable, Sequence
-from typing import TypeVar, cast
+from typing import TypeVar
 
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from stream_ensemble import config
 from stream_ensemble.errors import StateError
+from stream_ensemble.settings import redis_address
 from stream_ensemble.stores.contribution_field import (
     decode_field,
     decode_snapshot,
@@ -20,20 +20,24 @@ from stream_ensemble.stores.contribution_field import (
     encode_order,
 )
 from stream_ensemble.stores.contributions import Change, Key, Marker, Marking, Order, Snapshot
-from stream_ensemble.stores.redis_connection import connect, explain
-from stream_ensemble.stores.redis_keys import RedisKeys
+from stream_ensemble.stores.redis_cluster import ClusterLink
+from stream_ensemble.stores.redis_connection import explain
+from stream_ensemble.stores.redis_keys import CLUSTER_SHARDS, RedisKeys
+from stream_ensemble.stores.redis_link import Call, Link, ServerLink, scripted
+from stream_ensemble.stores.shards import combined
 
 T = TypeVar("T")
 
 #: Replaces field ARGV[1] by ARGV[2] unless its order (the first 48 bytes, digits) is larger than the new,
-#: or, with ARGV[3], is not that. An equal order means equal bytes: writing again is harmless and mends a
-#: damaged value.
+#: or, with ARGV[3], is neither that nor the new one. An equal order means equal bytes: writing again is
+#: harmless and mends a damaged value.
 COMPARE_AND_SET = """
 local old = redis.call('HGET', KEYS[1], ARGV[1]) or ''
 local order = string.match(string.sub(old, 1, 48), '^%d+$') or ''
 if #order ~= 48 then order = '' end
-if order > string.sub(ARGV[2], 1, 48) then return 0 end
-if ARGV[3] ~= '' and order ~= ARGV[3] then return -1 end
+local new = string.sub(ARGV[2], 1, 48)
+if order > new then return 0 end
+if ARGV[3] ~= '' and order ~= ARGV[3] and order ~= new then return -1 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return 1
 """
@@ -45,12 +49,14 @@ if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then
 end
 return 0
 """
+#: All fields of each hash in one instant: no owner can rewrite between two answers.
+READ = """
+local hashes = {}
+for place, name in ipairs(KEYS) do hashes[place] = redis.call('HGETALL', name) end
+return hashes
+"""
 #: A silent channel is no error; without a limit of its own the client's time-out for answers would end it.
 _LISTEN_S = 5.0
-
-
-def _sha(script: str) -> str:
-    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
 class RedisContributionStore:
@@ -66,20 +72,24 @@ class RedisContributionStore:
 
     def __init__(self, server: config.Redis, keys: RedisKeys) -> None:
         self._server = server
-        self._redis = connect(server)
-        self._keys = keys
+        self._link: Link
+        if redis_address.is_cluster(server.url):
+            self._link, self._keys = ClusterLink(server), keys.spread(CLUSTER_SHARDS)
+        else:
+            self._link, self._keys = ServerLink(server), keys
 
     async def publish(self, partition: int, changes: Sequence[Change]) -> list[bool]:
-        """See ``ContributionStore``. All fields go out in one round trip."""
+        """See ``ContributionStore``. All fields go out in one round trip, one to each node of a cluster."""
+        fields = [(c, encode_field(c.key, partition, c.order, c.value)) for c in changes]
         calls = [
-            (self._keys.weights(c.key), partition, encode_field(c.key, partition, c.order, c.value), b"")
-            for c in changes
+            scripted(COMPARE_AND_SET, [self._keys.weights(c.key)], partition, field, b"")
+            for c, field in fields
         ]
-        answers = await self._bounded(self._scripted(COMPARE_AND_SET, calls)) if calls else []
+        answers = await self._bounded(self._link.run(calls)) if calls else []
         return [answer == 1 for answer in answers]
 
     async def mark(self, partition: int, marker: Marker, *, after: Order | None = None) -> Marking:
-        """See ``ContributionStore``."""
+        """See ``ContributionStore``. Every shard has a marker."""
         expected = b"" if after is None else encode_order(after)
         return await self._bounded(self._mark(partition, encode_marker(partition, marker), expected))
 
@@ -96,83 +106,76 @@ class RedisContributionStore:
         return await self._bounded(self._own(partition, keys))
 
     async def read(self, keys: Sequence[Key]) -> Snapshot:
-        """See ``ContributionStore``. MULTI makes it one instant: no owner can rewrite between two answers."""
+        """See ``ContributionStore``. In a cluster it is one instant for each shard and its markers."""
         return await self._bounded(self._read(keys))
 
     async def changes(self) -> AsyncIterator[int]:
         """See ``ContributionStore``."""
-        listener = self._redis.pubsub(ignore_subscribe_messages=True)
         try:
-            await self._bounded(listener.subscribe(self._keys.changed()))
-            while True:
-                message = await listener.get_message(timeout=_LISTEN_S)
-                if message is not None:
-                    yield int(message["data"])
+            redis = await self._bounded(self._link.listener())
+            listener = redis.pubsub(ignore_subscribe_messages=True)
+            try:
+                await self._bounded(listener.subscribe(self._keys.changed()))
+                while True:
+                    message = await listener.get_message(timeout=_LISTEN_S)
+                    if message is not None:
+                        yield int(message["data"])
+            finally:
+                await listener.aclose()  # type: ignore[no-untyped-call]
         except (RedisError, OSError) as error:
             raise explain(self._server, error) from error
-        finally:
-            await listener.aclose()  # type: ignore[no-untyped-call]
 
     async def close(self) -> None:
         """See ``ContributionStore``."""
-        await self._redis.aclose()
+        await self._link.close()
 
     async def _mark(self, partition: int, raw: bytes, expected: bytes) -> Marking:
-        (answer,) = await self._scripted(COMPARE_AND_SET, [(self._keys.markers(), partition, raw, expected)])
-        if answer == 1:
-            await self._redis.publish(self._keys.changed(), str(partition))
-        return _MARKING[answer]
-
-    async def _scripted(self, script: str, calls: Sequence[tuple[str, int, bytes, bytes]]) -> list[int]:
-        """One EVALSHA a call, pipelined; a server that does not know the script is taught and asked again.
-
-        Asking all again is safe: the scripts are idempotent.
-        """
-        for attempt in range(2):
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for name, field, value, expected in calls:
-                    pipe.evalsha(_sha(script), 1, name, field, value, expected)
-                answers = await pipe.execute(raise_on_error=False)
-            if attempt == 0 and any(isinstance(answer, NoScriptError) for answer in answers):
-                await self._redis.script_load(script)
-                continue
-            break
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
-        return answers
+        answers = await self._link.run(
+            [scripted(COMPARE_AND_SET, [name], partition, raw, expected) for name in self._marker_names()]
+        )
+        if 0 in answers:
+            return "overtaken"
+        if -1 in answers:
+            return "lost"
+        await self._link.run([Call(self._keys.markers(), ("PUBLISH", self._keys.changed(), partition))])
+        return "written"
 
     async def _remove_damaged(self, key: Key | None, partition: int) -> None:
-        name = self._keys.markers() if key is None else self._keys.weights(key)
-        raw = await cast("Awaitable[bytes | None]", self._redis.hget(name, str(partition)))
-        if raw is None:
-            return
-        try:
-            decode_field(key, partition, raw)
-        except StateError:
-            await self._scripted(COMPARE_AND_DELETE, [(name, partition, raw, b"")])
+        names = self._marker_names() if key is None else [self._keys.weights(key)]
+        raws = await self._link.run([Call(name, ("HGET", name, partition)) for name in names])
+        damaged = [
+            (name, raw)
+            for name, raw in zip(names, raws, strict=True)
+            if raw is not None and not _is_sound(key, partition, raw)
+        ]
+        await self._link.run([scripted(COMPARE_AND_DELETE, [name], partition, raw) for name, raw in damaged])
 
     async def _read(self, keys: Sequence[Key]) -> Snapshot:
-        async with self._redis.pipeline(transaction=True) as pipe:
-            for key in keys:
-                pipe.hgetall(self._keys.weights(key))
-            pipe.hgetall(self._keys.markers())
-            hashes = await pipe.execute()
-        return decode_snapshot(
-            {
-                key: {int(field): raw for field, raw in fields.items() if field.isdigit()}
-                for key, fields in zip((*keys, None), hashes, strict=True)
-            }
-        )
+        in_shard: list[list[Key]] = [[] for _ in range(self._keys.shards)]
+        for key in keys:
+            in_shard[self._keys.shard(key)].append(key)
+        calls = [
+            scripted(READ, [*map(self._keys.weights, some), self._keys.markers(shard)])
+            for shard, some in enumerate(in_shard)
+        ]
+        snapshots = [
+            decode_snapshot({key: _fields(flat) for key, flat in zip((*some, None), hashes, strict=True)})
+            for some, hashes in zip(in_shard, await self._link.run(calls), strict=True)
+        ]
+        return combined(snapshots)
 
     async def _own(self, partition: int, keys: Sequence[Key]) -> Snapshot:
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for key in keys:
-                pipe.hget(self._keys.weights(key), str(partition))
-            pipe.hget(self._keys.markers(), str(partition))
-            raws = await pipe.execute()
-        places = zip((*keys, None), raws, strict=True)
-        return decode_snapshot({key: {} if raw is None else {partition: raw} for key, raw in places})
+        names = [*map(self._keys.weights, keys), *self._marker_names()]
+        raws = await self._link.run([Call(name, ("HGET", name, partition)) for name in names])
+        found = [{} if raw is None else {partition: raw} for raw in raws]
+        first, *rest = found[len(keys) :]
+        fields = zip((*keys, None), (*found[: len(keys)], first), strict=True)
+        return combined(
+            [decode_snapshot(dict(fields)), *(decode_snapshot({None: marker}) for marker in rest)]
+        )
+
+    def _marker_names(self) -> list[str]:
+        return [self._keys.markers(shard) for shard in range(self._keys.shards)]
 
     async def _bounded(self, call: Awaitable[T]) -> T:
         try:
@@ -182,3 +185,17 @@ class RedisContributionStore:
             raise explain(self._server, RedisTimeoutError()) from error
         except (RedisError, OSError) as error:
             raise explain(self._server, error) from error
+
+
+def _is_sound(key: Key | None, partition: int, raw: bytes) -> bool:
+    try:
+        decode_field(key, partition, raw)
+    except StateError:
+        return False
+    return True
+
+
+def _fields(flat: Sequence[bytes]) -> dict[int, bytes]:
+    """What HGETALL gives inside a script: field, value, field, value."""
+    pairs = zip(flat[::2], flat[1::2], strict=True)
+    return {int(field): raw for field, raw in pairs if field.isdigit()}

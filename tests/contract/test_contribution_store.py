@@ -1,21 +1,25 @@
-"""What every contribution store promises, held over memory and over a real Redis."""
+"""What every contribution store promises, held over memory, a real Redis and a real Redis Cluster."""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any
 
 import pytest
+import redis
 
 from stream_ensemble import config
 from stream_ensemble.errors import ServerUnavailableError, StateError
 from stream_ensemble.stores.contribution_field import decode_field, encode_field
 from stream_ensemble.stores.contributions import Change, ContributionStore, Key, Marker, Order, Stored
 from stream_ensemble.stores.memory_contributions import MemoryContributionStore
-from stream_ensemble.stores.redis_connection import connect
+from stream_ensemble.stores.redis_cluster import ClusterLink
 from stream_ensemble.stores.redis_contributions import RedisContributionStore
-from stream_ensemble.stores.redis_keys import RedisKeys
+from stream_ensemble.stores.redis_keys import CLUSTER_SHARDS, RedisKeys
+from stream_ensemble.stores.redis_link import Call, Link, ServerLink
+from tests.redis_cluster import RedisCluster
 
 EVERYWHERE = Key("class")
 NORTH = Key("class", "north")
@@ -37,32 +41,52 @@ class Subject:
         self.empty = empty
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", "redis", "cluster"])
 def subject(request: pytest.FixtureRequest, runner: asyncio.Runner) -> Iterator[Subject]:
     if request.param == "memory":
         yield _memory_subject()
         return
-    server = config.Redis(url=request.getfixturevalue("redis_url"), timeout_s=2)
-    redis = connect(server)
     keys = RedisKeys("test", uuid.uuid4().hex)
+    link: Link
+    if request.param == "redis":
+        server = config.Redis(url=request.getfixturevalue("redis_url"), timeout_s=2)
+        nodes, link, there = [server.url], ServerLink(server), keys
+    else:
+        cluster: RedisCluster = request.getfixturevalue("redis_cluster")
+        server = config.Redis(url=cluster.url, timeout_s=2)
+        nodes = [node.url for node in cluster.nodes]
+        link, there = ClusterLink(server), keys.spread(CLUSTER_SHARDS)
     store = RedisContributionStore(server, keys)
+    yield _redis_subject(store, link, there, nodes)
+    runner.run(store.close())
+    runner.run(link.close())
 
+
+def _redis_subject(
+    store: RedisContributionStore, link: Link, keys: RedisKeys, nodes: Sequence[str]
+) -> Subject:
     def name(key: Key | None) -> str:
         return keys.markers() if key is None else keys.weights(key)
 
+    async def call(name: str, *words: str | int | bytes) -> Any:
+        (answer,) = await link.run([Call(name, words)])
+        return answer
+
     async def put(key: Key | None, partition: int, raw: bytes) -> None:
-        await redis.hset(name(key), str(partition), raw)
+        await call(name(key), "HSET", name(key), partition, raw)
 
     async def get(key: Key | None, partition: int) -> bytes | None:
-        return await redis.hget(name(key), str(partition))
+        found: bytes | None = await call(name(key), "HGET", name(key), partition)
+        return found
 
     async def empty() -> None:
-        await redis.script_flush()
-        await redis.delete(name(None), name(EVERYWHERE), name(NORTH))
+        for url in nodes:
+            with redis.Redis.from_url(url) as client:
+                client.script_flush()
+        for each in (name(EVERYWHERE), name(NORTH), *map(keys.markers, range(keys.shards))):
+            await call(each, "DEL", each)
 
-    yield Subject(store, put, get, empty)
-    runner.run(store.close())
-    runner.run(redis.aclose())
+    return Subject(store, put, get, empty)
 
 
 def _memory_subject() -> Subject:
@@ -154,6 +178,7 @@ async def test_a_marker_is_not_written_after_one_that_is_gone(subject: Subject) 
     third = Marker(Order(0, 5, 3), complete=True)
     assert await subject.store.mark(2, third, after=first.order) == "lost"
     assert await subject.store.mark(2, first, after=second.order) == "overtaken"
+    assert await subject.store.mark(2, second, after=first.order) == "written", "an answer that was lost"
     assert (await subject.store.markers()).markers == {2: second}
 
 

@@ -36,9 +36,9 @@ LIMIT_S = 60.0
 
 
 class Worker:
-    """A ``faust -A stream_ensemble.fuse worker`` process."""
+    """A ``faust -A stream_ensemble.fuse worker`` process, or one of another app."""
 
-    def __init__(self, settings: config.Settings, folder: Path) -> None:
+    def __init__(self, settings: config.Settings, folder: Path, app: str = "stream_ensemble.fuse") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / "ensemble.toml"
         file.write_text(dump(settings))
@@ -49,9 +49,9 @@ class Worker:
             "STREAM_ENSEMBLE__WORKER__DATA_DIR": str(folder / "data"),
             "PYTHONUNBUFFERED": "1",
         }
-        command = [sys.executable, "-m", "faust", "-A", "stream_ensemble.fuse", "worker", "-l", "info"]
+        command = [sys.executable, "-m", "faust", "-A", app, "worker", "-l", "info"]
         self.process = ChildProcess(
-            "fuse", [*command, "--web-port", str(self.port)], folder / "log.txt", env=environment
+            app, [*command, "--web-port", str(self.port)], folder / "log.txt", env=environment
         )
 
     def get(self, page: str) -> str:
@@ -137,9 +137,9 @@ class World:
         other.topics = config.topic_names(name, self.settings.ensembles[name])
         return other
 
-    def start(self) -> Worker:
+    def start(self, app: str = "stream_ensemble.fuse") -> Worker:
         """Start a worker; :meth:`owning` waits for it."""
-        worker = Worker(self.settings, self.folder / f"worker{len(self._workers)}")
+        worker = Worker(self.settings, self.folder / f"worker{len(self._workers)}", app)
         self._workers.append(worker)
         return worker
 

@@ -8,20 +8,24 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import redis.asyncio
+from redis.crc import key_slot
 
 from stream_ensemble.embedded import EmbeddedRedis
+from stream_ensemble.settings.redis_address import is_cluster
 from stream_ensemble.stores.contributions import Change, Key, Marker, Order
-from stream_ensemble.stores.redis_keys import RedisKeys
+from stream_ensemble.stores.redis_cluster import ClusterLink
+from stream_ensemble.stores.redis_keys import CLUSTER_SHARDS, RedisKeys
+from stream_ensemble.stores.redis_link import Call, Link, ServerLink
 from stream_ensemble.stores.weights_view import WeightsView, view_of
 from tests.integration.learner_world import World, ids, names
+from tests.redis_cluster import RedisCluster
 
 WHOLE = Key("class")
 
 
 @pytest.fixture
-def world(kafka_bootstrap: str, redis_url: str, ensemble_name: str, tmp_path: Path) -> World:
-    return World(kafka_bootstrap, redis_url, ensemble_name, tmp_path)
+def world(kafka_bootstrap: str, any_redis_url: str, ensemble_name: str, tmp_path: Path) -> World:
+    return World(kafka_bootstrap, any_redis_url, ensemble_name, tmp_path)
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
@@ -30,6 +34,18 @@ async def until(holds: Callable[[], Awaitable[bool]]) -> None:
             if await holds():
                 return
             await asyncio.sleep(0.02)
+
+
+async def forget(world: World) -> None:
+    """Delete all that Redis holds of the ensemble."""
+    server = world.settings.redis
+    keys = RedisKeys(world.name, world.name)
+    link: Link = ServerLink(server)
+    if is_cluster(server.url):
+        keys, link = keys.spread(CLUSTER_SHARDS), ClusterLink(server)
+    names = [keys.weights(WHOLE), *map(keys.markers, range(keys.shards))]
+    assert all(await link.run([Call(name, ("DEL", name)) for name in names]))
+    await link.close()
 
 
 async def label_all(world: World, some: list[str]) -> None:
@@ -44,10 +60,7 @@ async def test_an_idle_owner_brings_everything_back_after_redis_was_emptied(worl
         await label_all(world, some)
         await owner.catch_up()
         assert await world.check_against_topics() == 10
-        client = redis.asyncio.Redis.from_url(world.settings.redis.url)
-        keys = RedisKeys(world.name, world.name)
-        await client.delete(keys.weights(WHOLE), keys.markers())
-        await client.aclose()
+        await forget(world)
 
         async def is_back() -> bool:
             return bool(await world.in_redis())
@@ -81,6 +94,36 @@ async def test_learning_goes_on_while_redis_is_away_and_nothing_is_missing_after
             await label_all(world, some[20:])
             await owner.catch_up()
             await until(lambda: _is(lambda: view.current(None).version.n == 30))
+            await until(lambda: _is(lambda: view.degraded is None))
+            assert await world.check_against_topics() == 30
+            await view.stop()
+
+
+async def test_a_cluster_s_node_dies_and_is_replaced_empty_and_nothing_learned_is_missing(
+    kafka_bootstrap: str, ensemble_name: str, tmp_path: Path
+) -> None:
+    with RedisCluster() as cluster:
+        world = World(kafka_bootstrap, cluster.url, ensemble_name, tmp_path)
+        async with world, world.owner() as owner:
+            view = view_of(world.settings, world.name)
+            await view.start()
+            some = ids(30)
+            await world.fused(*some)
+            await label_all(world, some[:10])
+            await owner.catch_up()
+            await until(partial(_counts, view, 10))
+            place = RedisKeys(world.name, world.name, CLUSTER_SHARDS).weights(WHOLE)
+            node = cluster.serving(key_slot(place.encode()))
+            node.kill()
+            await label_all(world, some[10:20])
+            await owner.catch_up()
+            await until(lambda: _is(lambda: view.degraded == "redis-away"))
+            assert owner.partition.publisher.degraded is not None
+            assert view.current(None).version.n == 10
+            await asyncio.to_thread(cluster.replace, node)
+            await label_all(world, some[20:])
+            await owner.catch_up()
+            await until(partial(_counts, view, 30))
             await until(lambda: _is(lambda: view.degraded is None))
             assert await world.check_against_topics() == 30
             await view.stop()

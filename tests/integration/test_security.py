@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import confluent_kafka
+import msgspec
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from redis import Redis
@@ -269,9 +270,9 @@ def test_an_acl_user_without_info_is_told_what_to_allow(
 ) -> None:
     host, port = servers.redis.split(":")
     with Redis(host, int(port), password=REDIS_PASSWORD) as admin:
-        admin.acl_setuser(
-            "narrow", enabled=True, reset=True, passwords=[f"+{ACL_PASSWORD}"], commands=["+get"]
-        )
+        (line,) = re.findall(r"^ACL SETUSER APP (.*)$", PAGE.read_text(), flags=re.MULTILINE)
+        words = line.replace("PASSWORD", ACL_PASSWORD).replace("APP", "stream-ensemble").split()
+        admin.execute_command("ACL", "SETUSER", "narrow", *words, "-ping", "-info")
     narrow = {
         "REDIS__USERNAME": "narrow",
         "REDIS__PASSWORD": ACL_PASSWORD,
@@ -280,6 +281,35 @@ def test_an_acl_user_without_info_is_told_what_to_allow(
     code, said = command("check", "--connect", **narrow)
     assert code == 0
     assert "repair: ACL SETUSER narrow +ping +info" in said
+
+
+@pytest.mark.usefixtures("topics")
+@pytest.mark.parametrize(
+    ("taken", "named"),
+    [
+        (["-hset", "-evalsha"], "+hset +evalsha"),
+        (["-script", "-unsubscribe"], "+script|load +unsubscribe"),
+        (["resetkeys", "~other:*"], "~{stream-ensemble:*"),
+        (["resetchannels"], "&{stream-ensemble:*"),
+        (["-multi"], "+multi +discard"),
+    ],
+)
+def test_what_an_acl_user_lacks_is_named_with_the_command_that_repairs_it(
+    command: Callable[..., tuple[int, str]], servers: Servers, taken: list[str], named: str
+) -> None:
+    host, port = servers.redis.split(":")
+    (line,) = re.findall(r"^ACL SETUSER APP (.*)$", PAGE.read_text(), flags=re.MULTILINE)
+    words = line.replace("PASSWORD", ACL_PASSWORD).replace("APP", "stream-ensemble").split()
+    as_user = {"REDIS__USERNAME": "lacks", "REDIS__PASSWORD": ACL_PASSWORD, "REDIS__PASSWORD_FILE": ""}
+    with Redis(host, int(port), password=REDIS_PASSWORD) as admin:
+        admin.execute_command("ACL", "SETUSER", "lacks", "reset", *words, *taken)
+        code, said = command("check", "--connect", **as_user)
+        assert code == 1
+        assert f"lacks permissions that the workers need: {named}\n" in said
+        assert f"repair: ACL SETUSER lacks {named}\n" in said
+        admin.execute_command("ACL", "SETUSER", "lacks", *named.split())
+        assert command("check", "--connect", **as_user)[0] == 0
+        assert admin.keys("*check*") == []
 
 
 async def test_the_acl_of_the_settings_page_is_enough_for_the_workers(
@@ -309,7 +339,7 @@ async def test_the_acl_of_the_settings_page_is_enough_for_the_workers(
     await admin.hset(keys.weights(key), "3", b"damaged")
     await store.remove_damaged(key, 3)
     assert (await store.own(3, [key])).fields.get(key, {}) == {}
-    assert await examine(redis) == []
+    assert await examine(msgspec.structs.replace(settings, redis=redis)) == []
     await heard.aclose()
     await store.close()
     await admin.aclose()

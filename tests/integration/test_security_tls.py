@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import ssl
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import confluent_kafka
@@ -30,9 +25,9 @@ from stream_ensemble.errors import ServerUnavailableError
 from stream_ensemble.kafka.admin import admin_client
 from stream_ensemble.kafka.security import client_options, confluent_options, faust_options
 from stream_ensemble.stores.redis_connection import connect, explain
+from tests.behind_tls import CA, FILES, behind_tls
 
-FILES = Path(__file__).parents[1] / "data" / "tls"
-CA, OTHER_CA = str(FILES / "ca.pem"), str(FILES / "other-ca.pem")
+OTHER_CA = str(FILES / "other-ca.pem")
 USER, PASSWORD = "worker", "scram-pässword"
 WAIT_S = 20.0
 SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
@@ -142,29 +137,6 @@ async def test_what_keeps_a_client_out_is_named(kafka: Kafka, changes: dict[str,
 def redis_port() -> Iterator[int]:
     with EmbeddedRedis(password="redis-password") as server:
         yield server.port
-
-
-@asynccontextmanager
-async def behind_tls(port: int, certificate: str) -> AsyncIterator[int]:
-    """A port that takes TLS from clients with a certificate and passes on to ``port``."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(FILES / certificate)
-    context.load_verify_locations(CA)
-    context.verify_mode = ssl.CERT_REQUIRED
-
-    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            while chunk := await reader.read(65_536):
-                writer.write(chunk)
-                await writer.drain()
-        writer.close()
-
-    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.gather(copy(reader, inner_writer), copy(inner_reader, writer))
-
-    async with await asyncio.start_server(pass_on, "127.0.0.1", 0, ssl=context) as server:
-        yield server.sockets[0].getsockname()[1]
 
 
 def redis_settings(port: int, **changes: Any) -> config.Redis:

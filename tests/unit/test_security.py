@@ -104,6 +104,8 @@ def test_librdkafka_is_told_the_files() -> None:
     [
         (config.Redis(url="redis://:hidden@h:1/2"), "h:1/2"),
         (config.Redis(url="rediss://me:hidden@h:1"), "me@h:1 (TLS)"),
+        (config.Redis(url="redis+cluster://me:hidden@h:1,i:2"), "me@h:1,i:2 (cluster)"),
+        (config.Redis(url="rediss+cluster://[::1]:7000,i"), "[::1]:7000,i (cluster) (TLS)"),
         (config.Redis(url="unix:///run/redis.sock", password=Secret("hidden")), "/run/redis.sock"),
     ],
 )

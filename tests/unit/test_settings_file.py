@@ -90,6 +90,9 @@ def test_a_minimal_file_gets_the_defaults_of_config() -> None:
             'redis.url = "redis://x:99999/0": expected a port of 1 to 65535',
         ),
         ('url = "redis://x:1/zero"', "[redis]", "expected the number of a database"),
+        ('url = "redis+cluster://x:1,y:99999"', "[redis]", "expected a port of 1 to 65535"),
+        ('url = "redis+cluster://x:1,"', "[redis]", "expected a port of 1 to 65535 after the host"),
+        ('url = "redis+cluster://x:1/3"', "[redis]", "expected no database: a cluster has but one"),
         (
             "quorum = 4",
             "[ensembles.digits]",
@@ -149,6 +152,11 @@ def test_a_minimal_file_gets_the_defaults_of_config() -> None:
         ),
         ('ssl_cafile = "x"', "[kafka]", 'kafka.security_protocol = "PLAINTEXT": expected SSL or SASL_SSL'),
         ('ssl_cafile = "x"', "[redis]", 'redis.url = "redis://127.0.0.1:6379/0": expected rediss://'),
+        (
+            'url = "redis+cluster://x:1"\nssl_cafile = "x"',
+            "[redis]",
+            'redis.url = "redis+cluster://x:1": expected rediss+cluster://',
+        ),
         ('username = "u"', "[redis]", "redis.password: missing; needed with username"),
     ],
 )
