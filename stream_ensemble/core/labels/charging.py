@@ -1,10 +1,12 @@
-"""From charges to contributions: all labels that share a credit block at once."""
+"""From charges to contributions: all labels that share their credit at once."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,6 +15,7 @@ from stream_ensemble.core.labels.records import Known
 from stream_ensemble.core.learning import credit_block
 from stream_ensemble.core.learning.algorithm import Algorithm, Labelled
 from stream_ensemble.core.learning.contribution import Contribution, Vector, realigned
+from stream_ensemble.core.learning.segment_mixture import SegmentMixture
 from stream_ensemble.errors import StateError
 from stream_ensemble.messages import CreditBlock
 
@@ -37,6 +40,14 @@ class Outcome:
     counts: Counter[str]
 
 
+class _Group(NamedTuple):
+    """Charges that teach the same: whose state, and the digests of the global credit and the segment's."""
+
+    segment: str | None
+    everywhere: str
+    own: str | None
+
+
 def charge(
     learned: Learned, charges: Sequence[Charge], known: Known, algorithm_over: AlgorithmOver
 ) -> Outcome:
@@ -49,26 +60,28 @@ def charge(
     Raises:
         StateError: a credit block that ``known`` had when the charge was made is gone or damaged.
     """
-    groups: dict[tuple[str | None, str], list[Charge]] = {}
+    groups: dict[_Group, list[Charge]] = {}
     for one in charges:
-        groups.setdefault((None, one.credit.everywhere), []).append(one)
-        if one.credit.segment is not None:
-            groups.setdefault((one.segment, one.credit.segment), []).append(one)
+        groups.setdefault(_Group(None, one.credit.everywhere, None), []).append(one)
+        if one.credit.segment is not None and one.segment is not None:
+            group = _Group(one.segment, one.credit.everywhere, one.credit.segment)
+            groups.setdefault(group, []).append(one)
     counts: Counter[str] = Counter()
-    blocks = {digest: _block(digest, known) for _, digest in groups}
+    digests = {digest for group in groups for digest in (group.everywhere, group.own) if digest is not None}
+    blocks = {digest: _block(digest, known) for digest in digests}
     generation = max([learned.generation, *(block.generation for block, _ in blocks.values())])
     parts = dict(learned.parts) if generation == learned.generation else {}
     changed: set[str | None] = set() if generation == learned.generation else set(learned.parts)
-    for (segment, digest), group in groups.items():
-        block, values = blocks[digest]
-        algorithm = algorithm_over(block.members)
-        if block.generation < generation:
-            counts["older-generation"] += len(group)
-        elif block.algorithm != algorithm.name or len(values) != _layout(algorithm):
-            counts["other-algorithm"] += len(group)
+    for group, charged in groups.items():
+        credit = [blocks[digest] for digest in (group.everywhere, group.own) if digest is not None]
+        older = any(block.generation < generation for block, _ in credit)
+        learn = None if older else _learning(credit, algorithm_over)
+        if learn is None:
+            counts["older-generation" if older else "other-algorithm"] += len(charged)
         else:
-            parts[segment] = _learn(parts.get(segment), block, values, group, algorithm_over)
-            changed.add(segment)
+            block = credit[-1][0]
+            parts[group.segment] = _learn(parts.get(group.segment), block, learn, charged, algorithm_over)
+            changed.add(group.segment)
     # After a reset a segment without new labels still has to say that it is empty now.
     for segment in changed - parts.keys():
         parts[segment] = Contribution(algorithm_over(()).members)
@@ -82,29 +95,46 @@ def _block(digest: str, known: Known) -> tuple[CreditBlock, Vector]:
     return block, credit_block.decode(digest, block)
 
 
-def _layout(algorithm: Algorithm) -> int:
-    """How many numbers its credit is."""
-    return len(algorithm.credit(algorithm.merge([])))
+def _learning(
+    credit: Sequence[tuple[CreditBlock, Vector]], algorithm_over: AlgorithmOver
+) -> Callable[[Contribution, Labelled], None] | None:
+    """Adds what labels teach at this credit: the global one, with the segment's behind it where it is a
+    segment that learns. None: it is not of the algorithm of the settings.
+    """
+    (block, everywhere), *of_segment = credit
+    algorithm = algorithm_over(block.members)
+    mixture = _mixture(algorithm)
+    if any(each.algorithm != algorithm.name for each, _ in credit) or len(everywhere) != mixture.width:
+        return None
+    if not of_segment:
+        return lambda part, labelled: algorithm.learn(part, everywhere, labelled)
+    ((_, own),) = of_segment
+    if not mixture.fits(own):
+        return None
+    return lambda part, labelled: mixture.learn(part, everywhere, own, labelled)
+
+
+# Made once: what it costs would be felt where every label is of another segment.
+_mixture = lru_cache(64)(SegmentMixture)
 
 
 def _learn(
     part: Contribution | None,
     block: CreditBlock,
-    values: Vector,
+    learn: Callable[[Contribution, Labelled], None],
     group: Sequence[Charge],
     algorithm_over: AlgorithmOver,
 ) -> Contribution:
-    """The contribution after a group of charges that share a block."""
-    algorithm = algorithm_over(block.members)
+    """The contribution after a group of charges that share their credit, of which ``block`` is its own."""
     labelled = _labelled(group, block)
     new = sum(one.first for one in group)
     if part is None or part.members[: len(block.members)] == block.members:
         after = part.copy() if part else Contribution(block.members)
-        algorithm.learn(after, values, labelled)
+        learn(after, labelled)
     else:
         # The settings have changed between the answer and now: learn by its members, then add by name.
         increment = Contribution(block.members)
-        algorithm.learn(increment, values, labelled)
+        learn(increment, labelled)
         union = realigned(part, block.members).members
         after = algorithm_over(union).merge([part, increment])
     return replace(after, n=after.n + new)
