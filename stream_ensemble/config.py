@@ -285,6 +285,15 @@ class Learning(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
             examples=[{"forest": 1.0, "network": 2.0, "neighbours": 1.0}],
         ),
     ] = None
+    segments: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10_000_000,
+            description="Segments whose weights a fuser holds, the most recently used ones; others are read "
+            "when asked for. 0: no segment has weights of its own.",
+        ),
+    ] = 10_000
     flush_interval_ms: Annotated[
         int, Meta(ge=10, le=10_000, description="Time between the learner's transactions.")
     ] = 250

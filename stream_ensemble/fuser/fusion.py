@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from stream_ensemble.core.fusion.linear_pool import linear_pool
 from stream_ensemble.core.join.records import Decided, Status
 from stream_ensemble.core.join.slots import Slots
 from stream_ensemble.core.learning.algorithm import Algorithm
+from stream_ensemble.core.learning.segment_mixture import SegmentMixture
 from stream_ensemble.kafka.encode import Encoded, FusedFormat, FusedRows, together
 from stream_ensemble.kafka.encode_fast import single
 from stream_ensemble.messages import Credit, CreditBlock
@@ -24,12 +25,34 @@ KEYFRAME_S = 60.0
 
 
 class Weights(Protocol):
-    """Where current weights come from; both are plain reads."""
+    """Where current weights come from; all are plain reads."""
 
     degraded: str | None
 
-    def current(self, segment: str | None) -> CreditSnapshot:
-        """The weights in use for a segment (None: everywhere)."""
+    def current(self) -> CreditSnapshot:
+        """The weights in use for the whole."""
+        ...
+
+    def of_segment(self, segment: str) -> CreditSnapshot | None:
+        """Those in use for a segment, to be mixed with those of the whole; None: it has none."""
+        ...
+
+
+class InUse(NamedTuple):
+    """What a group of requests is fused with: the weights of the whole, and of their segment if it has any."""
+
+    everywhere: CreditSnapshot
+    own: CreditSnapshot | None
+
+    @property
+    def credit(self) -> Credit:
+        """What a label for one of them is charged against."""
+        return Credit(everywhere=self.everywhere.digest, segment=self.own.digest if self.own else None)
+
+    @property
+    def blocks(self) -> dict[str, CreditBlock]:
+        """The blocks that this credit names, by digest."""
+        return {snapshot.digest: snapshot.block for snapshot in self if snapshot is not None}
 
 
 class Fusion:
@@ -52,13 +75,14 @@ class Fusion:
         highest: float = 1.0,
     ) -> None:
         self._algorithm = algorithm
+        self._mixture = SegmentMixture(algorithm)
         self._weights = weights
         self._prior = prior
         self._clock = clock
         self._write = write
         self._highest = highest
         self._written: dict[str, float] = {}
-        self._pooled: dict[tuple[str, int], NDArray[np.float64]] = {}
+        self._pooled: dict[tuple[str, str | None, int], NDArray[np.float64]] = {}
 
     def encode(self, slots: Slots, decided: Decided, form: FusedFormat) -> Encoded:
         """The fused records of R ended requests; their ``order`` holds places in ``decided``."""
@@ -73,7 +97,7 @@ class Fusion:
         found = np.zeros(len(numbers), np.bool_)
         for segment, places in self._by_segment(slots, numbers):
             rows = slots.row(numbers[places])
-            pooled = partial(self._pooled_weights, self._weights.current(segment))
+            pooled = partial(self._pooled_weights, self._in_use(segment))
             awake = slots.awake[rows]
             awaited = slots.expected[rows] & ~slots.answered[rows]
             found[places] = decided_early(slots.outputs[rows], awake, awaited, pooled, self._highest)
@@ -96,11 +120,11 @@ class Fusion:
         numbers = decided.slots[places]
         rows = slots.row(numbers)
         status = decided.status[places]
-        snapshot = self._weights.current(segment)
+        in_use = self._in_use(segment)
         components = slots.outputs[rows]
         awake = slots.awake[rows]
-        weights = self._weights_of(snapshot, awake)
-        outputs = self._pool(snapshot, components, awake, weights)
+        weights = self._weights_of(in_use, awake)
+        outputs = self._pool(in_use, components, awake, weights)
         if self._prior is not None:
             outputs[status == Status.FALLBACK] = self._prior
         return FusedRows(
@@ -118,39 +142,46 @@ class Fusion:
             abstained=slots.abstained[rows],
             expected=slots.expected[rows],
             segment=segment,
-            version=snapshot.version,
+            version=in_use.everywhere.version,
             degraded=self._weights.degraded,
-            credit=Credit(everywhere=snapshot.digest),
-            blocks=self._keyframe(snapshot, status),
+            credit=in_use.credit,
+            blocks=self._keyframe(in_use, status),
             traces=_traces(slots, numbers) if slots.trace_of else {},
         )
 
-    def _weights_of(self, snapshot: CreditSnapshot, awake: NDArray[np.uint64]) -> NDArray[np.float64]:
+    def _in_use(self, segment: str | None) -> InUse:
+        return InUse(self._weights.current(), None if segment is None else self._weights.of_segment(segment))
+
+    def _weights_of(self, in_use: InUse, awake: NDArray[np.uint64]) -> NDArray[np.float64]:
         """Weights over the awake members, R x K, or 1 x K where all have the same members awake.
 
         One pooling per set of awake members and credit.
         """
         if (awake == awake[0]).all():
-            return self._pooled_weights(snapshot, int(awake[0]))[None]
+            return self._pooled_weights(in_use, int(awake[0]))[None]
         masks, which = np.unique(awake, return_inverse=True)
-        table = np.stack([self._pooled_weights(snapshot, mask) for mask in masks.tolist()])
+        table = np.stack([self._pooled_weights(in_use, mask) for mask in masks.tolist()])
         weights: NDArray[np.float64] = table[which]
         return weights
 
-    def _pooled_weights(self, snapshot: CreditSnapshot, mask: int) -> NDArray[np.float64]:
-        known = self._pooled.get((snapshot.digest, mask))
+    def _pooled_weights(self, in_use: InUse, mask: int) -> NDArray[np.float64]:
+        key = (in_use.everywhere.digest, in_use.own and in_use.own.digest, mask)
+        known = self._pooled.get(key)
         if known is None:
             if len(self._pooled) > 4096:
                 self._pooled.clear()
-            members = len(snapshot.block.members)
-            awake = np.array([[mask >> k & 1 for k in range(members)]], np.bool_)
-            known = self._algorithm.pool(snapshot.values, awake)[0]
-            self._pooled[snapshot.digest, mask] = known
+            everywhere, own = in_use
+            awake = np.array([[mask >> k & 1 for k in range(len(everywhere.block.members))]], np.bool_)
+            if own is None:
+                known = self._algorithm.pool(everywhere.values, awake)[0]
+            else:
+                known = self._mixture.pool(everywhere.values, own.values, awake)[0]
+            self._pooled[key] = known
         return known
 
     def _pool(
         self,
-        snapshot: CreditSnapshot,
+        in_use: InUse,
         components: NDArray[np.float64],
         awake: NDArray[np.uint64],
         weights: NDArray[np.float64],
@@ -159,20 +190,25 @@ class Fusion:
             return linear_pool(components, weights)
         members = np.arange(components.shape[1], dtype=np.uint64)
         is_awake = (awake[:, None] >> members & np.uint64(1)).astype(np.bool_)
-        return self._algorithm.fuse(snapshot.values, components, is_awake)
+        everywhere, own = in_use
+        if own is None:
+            return self._algorithm.fuse(everywhere.values, components, is_awake)
+        return self._mixture.fuse(everywhere.values, own.values, components, is_awake)
 
-    def _keyframe(self, snapshot: CreditSnapshot, status: NDArray[np.uint8]) -> dict[str, CreditBlock] | None:
-        """The credit block, for the first pooled record that uses it, and again once a minute."""
+    def _keyframe(self, in_use: InUse, status: NDArray[np.uint8]) -> dict[str, CreditBlock] | None:
+        """The credit blocks, for the first pooled record that uses each, and again once a minute."""
         now = self._clock()
-        digest = snapshot.digest
-        if now - self._written.get(digest, float("-inf")) < KEYFRAME_S:
-            return None
-        if not ((status == Status.COMPLETE) | (status == Status.PARTIAL)).any():
+        due = {
+            digest: block
+            for digest, block in in_use.blocks.items()
+            if now - self._written.get(digest, float("-inf")) >= KEYFRAME_S
+        }
+        if not due or not ((status == Status.COMPLETE) | (status == Status.PARTIAL)).any():
             return None
         if len(self._written) > 4096:
             self._written.clear()
-        self._written[digest] = now
-        return {digest: snapshot.block}
+        self._written |= dict.fromkeys(due, now)
+        return due
 
 
 def _traces(slots: Slots, numbers: NDArray[np.int64]) -> dict[int, bytes]:

@@ -76,18 +76,18 @@ async def test_learning_goes_on_while_redis_is_away_and_nothing_is_missing_after
             await owner.catch_up()
             assert owner.partition.publisher.degraded is not None
             await until(lambda: _is(lambda: view.degraded == "redis-away"))
-            assert view.current(None).version.n == 10
+            assert view.current().version.n == 10
             server.start()
             await label_all(world, some[20:])
             await owner.catch_up()
-            await until(lambda: _is(lambda: view.current(None).version.n == 30))
+            await until(lambda: _is(lambda: view.current().version.n == 30))
             await until(lambda: _is(lambda: view.degraded is None))
             assert await world.check_against_topics() == 30
             await view.stop()
 
 
 async def _counts(view: WeightsView, n: int) -> bool:
-    return view.current(None).version.n == n
+    return view.current().version.n == n
 
 
 async def _is(holds: Callable[[], bool]) -> bool:
@@ -106,8 +106,8 @@ async def test_a_fuser_that_starts_without_redis_has_what_was_learned(world: Wor
         absent = view_of(nowhere, world.name)
         await absent.start()
         assert absent.degraded == "redis-away"
-        assert absent.current(None).version == present.current(None).version
-        assert absent.current(None).digest == present.current(None).digest
+        assert absent.current().version == present.current().version
+        assert absent.current().digest == present.current().digest
         await absent.stop()
         await present.stop()
 
