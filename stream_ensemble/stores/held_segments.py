@@ -106,11 +106,14 @@ class HeldSegments:
         not held stays so until that is known. A held one never goes back.
         """
         damaged = {key: error for (key, _), error in snapshot.damaged.items() if key is not None}
+        before = {key.segment: self._held.get(key.segment or "") for key in snapshot.fields}
         unknown = 0
         for key, fields in snapshot.fields.items():
             if key.segment is None:
                 continue
-            held = self._held.get(key.segment)
+            held = before[key.segment]
+            if held is not None and key.segment not in self._held:
+                continue  # it has just made room for another
             if held is not None:
                 held.read = asked
             self.damaged.pop(key.segment, None)
@@ -136,7 +139,9 @@ class HeldSegments:
         if held is not None and (orders == held.orders or _goes_back(orders, held.orders)):
             return
         try:
-            decoded = {p: (stored.order, contribution.from_bytes(stored.value)) for p, stored in fields.items()}
+            decoded = {
+                p: (stored.order, contribution.from_bytes(stored.value)) for p, stored in fields.items()
+            }
         except StateError as error:
             self.damaged[segment] = error
             return

@@ -130,7 +130,9 @@ class SegmentMixture:
         if len(own) == self.width:
             return
         outputs, awake = labelled.outputs, labelled.awake
-        mixtures = [self._algorithm.fuse(credit, outputs, awake) for credit in (everywhere, own[: self.width])]
+        mixtures = [
+            self._algorithm.fuse(credit, outputs, awake) for credit in (everywhere, own[: self.width])
+        ]
         arms = Labelled(
             outputs=np.stack(mixtures, axis=1),
             awake=np.repeat(awake.any(axis=1, keepdims=True), len(ARMS), axis=1),

@@ -174,7 +174,9 @@ def test_a_segment_is_fused_with_both_weights_and_its_credit_says_so(name: str) 
         expected = mixture.fuse(whole, local, outputs[r : r + 1], awake)[0]
         np.testing.assert_allclose(record.output, expected, rtol=1e-14)
         assert record.weights == dict(zip(MEMBERS, mixture.pool(whole, local, awake)[0], strict=True))
-    carried = {digest for record in fused.values() for digest in (record.credit and record.credit.blocks) or ()}
+    carried = {
+        digest for record in fused.values() for digest in (record.credit and record.credit.blocks) or ()
+    }
     used = [weights.snapshot, weights.segments["north"], weights.segments["new"]]
     assert carried == {snapshot.digest for snapshot in used}
     assert fused[1].output != fused[0].output

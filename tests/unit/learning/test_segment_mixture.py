@@ -96,9 +96,7 @@ def test_a_label_taken_back_leaves_no_trace_in_the_sums(algorithm: Algorithm) ->
 
 def test_nobody_awake_and_a_mixture_of_nothing_teach_nothing() -> None:
     mixture = SegmentMixture(Bank(names(K)))
-    labelled = Labelled(
-        np.zeros((2, K, 3)), np.zeros((2, K), np.bool_), np.array([0, 2]), np.ones(2), 4.0
-    )
+    labelled = Labelled(np.zeros((2, K, 3)), np.zeros((2, K), np.bool_), np.array([0, 2]), np.ones(2), 4.0)
     part = Contribution(names(K))
     own = np.concatenate([np.ones(mixture.width), [1.0, 1.0]])
     mixture.learn(part, np.ones(mixture.width), own, labelled)
