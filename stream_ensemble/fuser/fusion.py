@@ -39,7 +39,7 @@ class Weights(Protocol):
 
 
 class InUse(NamedTuple):
-    """What a group of requests is fused with: the weights of the whole, and of their segment if it has any."""
+    """What requests are fused with: the weights of the whole, and those of their segment if it has any."""
 
     everywhere: CreditSnapshot
     own: CreditSnapshot | None
@@ -165,12 +165,12 @@ class Fusion:
         return weights
 
     def _pooled_weights(self, in_use: InUse, mask: int) -> NDArray[np.float64]:
-        key = (in_use.everywhere.digest, in_use.own and in_use.own.digest, mask)
+        everywhere, own = in_use
+        key = (everywhere.digest, None if own is None else own.digest, mask)
         known = self._pooled.get(key)
         if known is None:
             if len(self._pooled) > 4096:
                 self._pooled.clear()
-            everywhere, own = in_use
             awake = np.array([[mask >> k & 1 for k in range(len(everywhere.block.members))]], np.bool_)
             if own is None:
                 known = self._algorithm.pool(everywhere.values, awake)[0]

@@ -1,4 +1,4 @@
-"""The backtest of segments is the live core: record by record, with written credit, the answers are the same."""
+"""The backtest of segments is the live core: with credit as it is written, the answers are the same."""
 
 from __future__ import annotations
 

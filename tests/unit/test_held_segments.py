@@ -17,6 +17,7 @@ from stream_ensemble.stores.weights_view import WeightsView
 
 MEMBERS = ("a", "b")
 ALGORITHM = MLPoly(MEMBERS)
+NOTHING = Order(0, 0, 0)
 
 
 def part(n: int) -> bytes:
@@ -31,6 +32,7 @@ class World:
     def __init__(self, *, segments: int = 3, log: Iterable[tuple[Key, int, Stored]] = ()) -> None:
         self.store = MemoryContributionStore()
         self.log = list(log)
+        self.looks = 0
         self.view = WeightsView(
             self.store,
             ALGORITHM,
@@ -51,7 +53,7 @@ class World:
         await self.store.publish(partition, [Change(Key("class", segment), order, part(n))])
         await self.complete(partition, order=order)
 
-    async def complete(self, *partitions: int, order: Order = Order(0, 0, 0)) -> None:
+    async def complete(self, *partitions: int, order: Order = NOTHING) -> None:
         for partition in partitions:
             await self.store.mark(partition, Marker(order, complete=True))
 
@@ -59,6 +61,12 @@ class World:
         snapshot = self.view.of_segment(segment)
         assert snapshot is not None
         return snapshot.block.n
+
+    async def until(self, segment: str, n: int) -> None:
+        async with asyncio.timeout(10):
+            while self.n(segment) != n:
+                self.looks += 1
+                await asyncio.sleep(0.001)
 
     async def read(self) -> None:
         await self.view.refresh()
@@ -71,9 +79,7 @@ async def test_an_unknown_segment_is_answered_at_once_as_having_learned_nothing_
     await world.publish("north", 1, 1, 5)
     await world.view.start()
     assert world.n("north") == 0
-    async with asyncio.timeout(10):
-        while world.n("north") != 9:
-            await asyncio.sleep(0)
+    await world.until("north", 9)
     assert world.view.segments.counts["held"] >= 1
     snapshot = world.view.of_segment("north")
     assert snapshot is not None
@@ -86,12 +92,10 @@ async def test_new_weights_of_a_segment_in_use_are_adopted_without_being_asked()
     await world.complete(0, 1)
     await world.view.start()
     world.n("north")
-    while not len(world.view.segments):
-        await asyncio.sleep(0.001)
     await world.publish("north", 0, 1, 7)
-    async with asyncio.timeout(10):
-        while world.n("north") != 7:
-            await asyncio.sleep(0.001)
+    await world.until("north", 7)
+    await world.publish("north", 0, 2, 8)
+    await world.until("north", 8)
     await world.view.stop()
 
 

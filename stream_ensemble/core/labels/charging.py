@@ -102,8 +102,7 @@ def _learning(
     segment that learns. None: it is not of the algorithm of the settings.
     """
     (block, everywhere), *of_segment = credit
-    algorithm = algorithm_over(block.members)
-    mixture = _mixture(algorithm)
+    algorithm, mixture = algorithm_over(block.members), _mixture(algorithm_over, block.members)
     if any(each.algorithm != algorithm.name for each, _ in credit) or len(everywhere) != mixture.width:
         return None
     if not of_segment:
@@ -114,8 +113,10 @@ def _learning(
     return lambda part, labelled: mixture.learn(part, everywhere, own, labelled)
 
 
-# Made once: what it costs would be felt where every label is of another segment.
-_mixture = lru_cache(64)(SegmentMixture)
+@lru_cache(64)
+def _mixture(algorithm_over: AlgorithmOver, members: tuple[str, ...]) -> SegmentMixture:
+    """Made once: what it costs would be felt where every label is of another segment."""
+    return SegmentMixture(algorithm_over(members))
 
 
 def _learn(

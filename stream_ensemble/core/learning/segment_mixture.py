@@ -22,7 +22,7 @@ from stream_ensemble.core.learning.losses import LogLoss, Loss, regrets
 from stream_ensemble.core.learning.ml_poly import ml_poly_weights
 from stream_ensemble.core.learning.pooling import over_awake
 
-ARMS = ("everywhere", "segment")
+ARMS: tuple[str, ...] = ("everywhere", "segment")
 #: Sums: R of both arms, then V of both; maxima: B of both.
 _BELIEF = PER_ARM + "believed"
 
