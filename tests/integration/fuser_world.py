@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from stream_ensemble import config
@@ -36,9 +37,9 @@ LIMIT_S = 60.0
 
 
 class Worker:
-    """A ``faust -A stream_ensemble.fuse worker`` process."""
+    """A ``faust -A stream_ensemble.fuse worker`` process, or one of the learn app."""
 
-    def __init__(self, settings: config.Settings, folder: Path) -> None:
+    def __init__(self, settings: config.Settings, folder: Path, app: str = "fuse") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / "ensemble.toml"
         file.write_text(dump(settings))
@@ -49,9 +50,9 @@ class Worker:
             "STREAM_ENSEMBLE__WORKER__DATA_DIR": str(folder / "data"),
             "PYTHONUNBUFFERED": "1",
         }
-        command = [sys.executable, "-m", "faust", "-A", "stream_ensemble.fuse", "worker", "-l", "info"]
+        command = [sys.executable, "-m", "faust", "-A", f"stream_ensemble.{app}", "worker", "-l", "info"]
         self.process = ChildProcess(
-            "fuse", [*command, "--web-port", str(self.port)], folder / "log.txt", env=environment
+            app, [*command, "--web-port", str(self.port)], folder / "log.txt", env=environment
         )
 
     def get(self, page: str) -> str:
@@ -137,9 +138,12 @@ class World:
         other.topics = config.topic_names(name, self.settings.ensembles[name])
         return other
 
-    def start(self) -> Worker:
-        """Start a worker; :meth:`owning` waits for it."""
-        worker = Worker(self.settings, self.folder / f"worker{len(self._workers)}")
+    def start(self, app: str = "fuse", *, redis_url: str | None = None) -> Worker:
+        """Start a worker of one of the two apps, with Redis elsewhere if told; :meth:`owning` waits for it."""
+        settings = self.settings
+        if redis_url is not None:
+            settings = msgspec.structs.replace(settings, redis=config.Redis(url=redis_url))
+        worker = Worker(settings, self.folder / f"worker{len(self._workers)}", app)
         self._workers.append(worker)
         return worker
 
