@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from stream_ensemble.core.fusion.early import decided_early
 from stream_ensemble.core.fusion.linear_pool import linear_pool
 from stream_ensemble.core.join.records import Decided, Status
 from stream_ensemble.core.join.slots import Slots
-from stream_ensemble.core.learning.algorithm import Algorithm
+from stream_ensemble.core.learning.additive import Additive
 from stream_ensemble.core.learning.segment_mixture import SegmentMixture
 from stream_ensemble.kafka.encode import Encoded, FusedFormat, FusedRows, together
 from stream_ensemble.kafka.encode_fast import single
@@ -66,7 +66,7 @@ class Fusion:
 
     def __init__(
         self,
-        algorithm: Algorithm,
+        algorithm: Additive[Any],
         weights: Weights,
         prior: NDArray[np.float64] | None,
         clock: Callable[[], float],

@@ -11,9 +11,10 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
 from stream_ensemble.config import Settings, topic_names
-from stream_ensemble.core.learning.algorithm import Algorithm
+from stream_ensemble.core.learning.additive import Additive
 from stream_ensemble.core.learning.choose import make
 from stream_ensemble.core.learning.segment_mixture import SegmentMixture
 from stream_ensemble.errors import ServerUnavailableError, StreamEnsembleError
@@ -68,7 +69,7 @@ class WeightsView:
     def __init__(
         self,
         store: ContributionStore,
-        algorithm: Algorithm,
+        algorithm: Additive[Any],
         *,
         task: str,
         partitions: int,

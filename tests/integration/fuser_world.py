@@ -139,7 +139,7 @@ class World:
         return other
 
     def start(self, app: str = "fuse", *, redis_url: str | None = None) -> Worker:
-        """Start a worker of one of the two apps, with Redis elsewhere if told; :meth:`owning` waits for it."""
+        """Start a worker of one of the two apps; :meth:`owning` waits for it."""
         settings = self.settings
         if redis_url is not None:
             settings = msgspec.structs.replace(settings, redis=config.Redis(url=redis_url))

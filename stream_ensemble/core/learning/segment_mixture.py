@@ -11,12 +11,13 @@ Order-free where the algorithm is: a label is charged against both credits its r
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_ensemble.core.learning.additive import AdditiveMean, Floats, Increments
-from stream_ensemble.core.learning.algorithm import Algorithm, Labelled
+from stream_ensemble.core.learning.additive import Additive, AdditiveMean, Floats, Increments
+from stream_ensemble.core.learning.algorithm import Labelled
 from stream_ensemble.core.learning.contribution import PER_ARM, Contribution, Vector
 from stream_ensemble.core.learning.losses import LogLoss, Loss, regrets
 from stream_ensemble.core.learning.ml_poly import ml_poly_weights
@@ -74,7 +75,7 @@ class SegmentMixture:
         width: how many numbers a credit of ``algorithm`` is.
     """
 
-    def __init__(self, algorithm: Algorithm, loss: Loss | None = None) -> None:
+    def __init__(self, algorithm: Additive[Any], loss: Loss | None = None) -> None:
         self.name = algorithm.name
         self.members = algorithm.members
         self._algorithm = algorithm
@@ -126,21 +127,30 @@ class SegmentMixture:
 
         ``labelled.clock`` is the n of the segment's credit.
         """
-        self._algorithm.learn(part, own[: self.width], labelled)
-        if len(own) == self.width:
-            return
-        outputs, awake = labelled.outputs, labelled.awake
-        mixtures = [
-            self._algorithm.fuse(credit, outputs, awake) for credit in (everywhere, own[: self.width])
-        ]
+        taught = self.increments(everywhere, own, labelled)
+        self._algorithm.add(part, taught, labelled.scale, labelled.clock)
+
+    def increments(self, everywhere: Floats, own: Floats, labelled: Labelled) -> Increments:
+        """What each label teaches its segment, to be added by ``algorithm``: the belief forgets nothing.
+
+        Credit is one for all R rows, or one a row.
+        """
+        credit, believed = own[..., : self.width], own[..., self.width :]
+        algorithm, outputs, awake = self._algorithm, labelled.outputs, labelled.awake
+        mixing = algorithm.mixing(credit, outputs, awake)
+        taught = algorithm.taught(mixing, labelled)
+        if not believed.shape[-1]:
+            return taught
+        local = algorithm.mix(mixing, outputs, awake)
         arms = Labelled(
-            outputs=np.stack(mixtures, axis=1),
+            outputs=np.stack([algorithm.fuse(everywhere, outputs, awake), local], axis=1),
             awake=np.repeat(awake.any(axis=1, keepdims=True), len(ARMS), axis=1),
             labels=labelled.labels,
             scale=labelled.scale,
             clock=labelled.clock,
         )
-        self._belief.learn(part, own[self.width :], arms)
+        more = self._belief.increments(believed, arms)
+        return Increments({**taught.sums, **more.sums}, {**taught.maxima, **more.maxima})
 
     def _believed(self, own: Vector) -> Vector | None:
         """Weights of the two mixtures; None: the global one alone."""
