@@ -65,15 +65,16 @@ def decode_weights(value: bytes) -> tuple[Key, Order, str, Contribution]:
     return Key(record.task, record.segment), order, record.algorithm, part
 
 
-async def read_partition(reader: LogReader, tp: TopicPartition) -> dict[Key, tuple[Order, str, Contribution]]:
-    """The newest contribution to every key in one partition, read to its end.
+async def read_partition(reader: LogReader, tp: TopicPartition) -> dict[Key, tuple[str, Stored]]:
+    """The newest contribution to every key in one partition, read to its end: algorithm, and as it would
+    stand in Redis.
 
     A record that cannot be read is left out, and said.
 
     Raises:
         ServerUnavailableError: Kafka does not answer.
     """
-    newest: dict[Key, tuple[Order, str, Contribution]] = {}
+    newest: dict[Key, tuple[str, Stored]] = {}
     begin, end = await reader.begin_and_end(tp)
     async for columns in reader.read(tp, begin, end):
         for record in columns.records:
@@ -82,8 +83,8 @@ async def read_partition(reader: LogReader, tp: TopicPartition) -> dict[Key, tup
             except StateError as error:
                 log.error("%s partition %d offset %d: %s", tp.topic, tp.partition, record.offset, error)
                 continue
-            if key not in newest or newest[key][0] <= order:
-                newest[key] = order, algorithm, part
+            if key not in newest or newest[key][1].order <= order:
+                newest[key] = algorithm, Stored(order, to_bytes(part))
     return newest
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from stream_ensemble.config import Learning
 from stream_ensemble.core.labels.charging import Learned, charge
 from stream_ensemble.core.labels.matching import Charge
+from stream_ensemble.core.labels.parts import Parts
 from stream_ensemble.core.learning import credit_block
 from stream_ensemble.core.learning.backtest import Stream
 from stream_ensemble.core.learning.choose import Options, make, named
@@ -32,7 +33,7 @@ class Live:
         self.algorithm = make(learning, TASK, MEMBERS)
         self.mixture = SegmentMixture(self.algorithm)
         self.blocks: dict[str, CreditBlock] = {}
-        self.parts = [Learned(0, {}) for _ in range(partitions)]
+        self.parts = [Learned(0, Parts()) for _ in range(partitions)]
         self._over = lru_cache(partial(make, learning, TASK))
 
     def merged(self, segment: str | None) -> Contribution:

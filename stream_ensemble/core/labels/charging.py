@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from stream_ensemble.core.labels.matching import Charge
+from stream_ensemble.core.labels.parts import Parts
 from stream_ensemble.core.labels.records import Known
 from stream_ensemble.core.labels.teaching import AlgorithmOver, Credits, Taught, teach_segments, teach_whole
 from stream_ensemble.core.learning import credit_block
@@ -22,7 +23,7 @@ class Learned:
     """One partition's contributions by segment (None: the whole), of one generation. Not to be changed."""
 
     generation: int
-    parts: Mapping[str | None, Contribution]
+    parts: Parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +51,16 @@ def charge(
     digests = {digest for one in charges for digest in (one.credit.everywhere, one.credit.segment) if digest}
     blocks = {digest: _block(digest, known) for digest in digests}
     generation = max([learned.generation, *(block.generation for block, _ in blocks.values())])
-    parts = dict(learned.parts) if generation == learned.generation else {}
-    changed: set[str | None] = set() if generation == learned.generation else set(learned.parts)
+    before = learned.parts if generation == learned.generation else Parts()
+    after: dict[str | None, Contribution] = {}
+    if generation != learned.generation:
+        # After a reset a segment without new labels still has to say that it is empty now.
+        after = {segment: Contribution(algorithm_over(()).members) for segment in learned.parts}
     held = Credits(blocks, generation, algorithm_over)
     for taught in (*teach_whole(charges, held, counts), *teach_segments(charges, held, counts)):
-        parts[taught.segment] = _added(parts.get(taught.segment), taught, algorithm_over)
-        changed.add(taught.segment)
-    # After a reset a segment without new labels still has to say that it is empty now.
-    for segment in changed - parts.keys():
-        parts[segment] = Contribution(algorithm_over(()).members)
-    return Outcome(Learned(generation, parts), frozenset(changed), counts)
+        segment = taught.segment
+        after[segment] = _added(after.get(segment) or before.get(segment), taught, algorithm_over)
+    return Outcome(Learned(generation, before.with_(after)), frozenset(after), counts)
 
 
 def _block(digest: str, known: Known) -> tuple[CreditBlock, Vector]:
