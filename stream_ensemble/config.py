@@ -264,15 +264,30 @@ class Learning(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """How the weights follow the labels."""
 
     algorithm: Annotated[
-        Literal["bank", "ml_poly", "uniform", "fixed"],
+        Literal[
+            "bank",
+            "ml_poly",
+            "ewa",
+            "ada_normal_hedge",
+            "softmax_gradient",
+            "best_single",
+            "uniform",
+            "fixed",
+            "boa",
+            "dorm",
+        ],
         Meta(
             description="How weights are learned; bank mixes ml_poly at several half-lives and sharper "
-            "poolings, uniform and fixed learn nothing."
+            "poolings, ml_poly is cheaper and allows early_decision, uniform and fixed learn nothing; boa "
+            "is for backtests only."
         ),
-    ] = "ml_poly"
+    ] = "bank"
     half_life: Annotated[
         Positive | None,
-        Meta(description='Labels until an old one counts half, for ml_poly; "none": nothing is forgotten.'),
+        Meta(
+            description="Labels until an old one counts half, for ml_poly and best_single; "
+            '"none": nothing is forgotten.'
+        ),
     ] = 500.0
     floor: Annotated[
         float,

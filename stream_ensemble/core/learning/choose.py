@@ -28,6 +28,14 @@ from stream_ensemble.errors import SettingsError
 #: The step length where none is given: measured under log loss, see benchmarks/learning.
 DEFAULT_RATE = 0.05
 
+#: Those that a live ensemble is refused, and why.
+ORDER_DEPENDENT = frozenset({"boa"})
+NEEDS_ORDER = (
+    "its weights depend on the order of the labels, which several partitions, late labels and corrections do "
+    "not keep; it is for `stream-ensemble backtest`, a live ensemble needs bank, ml_poly or another "
+    "order-free algorithm"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -88,11 +96,7 @@ def make(learning: Learning, task: Classification, members: tuple[str, ...]) -> 
     except SettingsError as error:
         raise SettingsError(f"learning.{error}") from None
     if not isinstance(algorithm, Additive):
-        raise SettingsError(
-            f"learning.algorithm = {algorithm.name!r}: its weights depend on the order of the labels, which "
-            "several partitions, late labels and corrections do not keep; it is for `stream-ensemble "
-            "backtest`, a live ensemble needs bank, ml_poly or another order-free algorithm"
-        )
+        raise SettingsError(f"learning.algorithm = {algorithm.name!r}: {NEEDS_ORDER}")
     return algorithm
 
 

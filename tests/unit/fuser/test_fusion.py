@@ -123,7 +123,7 @@ def blocks(fusion: Fusion) -> list[bool]:
 
 def test_a_credit_block_stands_in_the_first_record_that_uses_it_and_again_after_a_minute() -> None:
     time = Time()
-    weights = Weights(make(Learning(), TASK, MEMBERS))
+    weights = Weights(make(Learning(algorithm="ml_poly"), TASK, MEMBERS))
     fusion = Fusion(weights.algorithm, weights, None, time)
     assert blocks(fusion) == [True, False]
     assert blocks(fusion) == [False, False]
@@ -136,7 +136,7 @@ def test_a_credit_block_stands_in_the_first_record_that_uses_it_and_again_after_
 
 
 def test_the_block_in_a_record_is_the_one_its_digest_names() -> None:
-    weights = Weights(make(Learning(), TASK, MEMBERS))
+    weights = Weights(make(Learning(algorithm="ml_poly"), TASK, MEMBERS))
     join, decided, _ = ended(("a", "b"))
     [record] = records(Fusion(weights.algorithm, weights, None, Time()), join, decided)
     assert record.credit is not None and record.credit.blocks is not None
