@@ -97,9 +97,9 @@ def _measured(servers_: Servers, algorithm: Literal["bank", "ml_poly"], count: i
         learned = _until_counted(learn, count, lambda: _hashes(client))
         live = (_used(client) - before) / count
         learn_mb = rss_mb(learn.pid)
-        client.flushall()
+        client.execute_command("FLUSHALL", "SYNC")
         again_s = _until_there(client, count)
-    client.flushall()
+    client.execute_command("FLUSHALL", "SYNC")
     return {
         "algorithm": algorithm,
         "segments": count,

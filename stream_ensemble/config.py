@@ -308,7 +308,7 @@ class Learning(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
             description="Segments whose weights a fuser holds, the most recently used ones; others are read "
             "when asked for. 0: no segment has weights of its own.",
         ),
-    ] = 10_000
+    ] = 50_000
     flush_interval_ms: Annotated[
         int, Meta(ge=10, le=10_000, description="Time between the learner's transactions.")
     ] = 250

@@ -21,8 +21,12 @@ NOTHING = Order(0, 0, 0)
 
 
 def part(n: int) -> bytes:
-    sums = {"R": np.array([3.0, 1.0]), "V": np.array([1.0, 1.0]), "top/believed": np.array([1.0, 2, 3, 4])}
-    maxima = {"B": np.array([1.0, 1.0]), "top/believed": np.array([1.0, 1.0])}
+    sums = {
+        "R": np.array([3.0, 1.0]),
+        "V": np.array([1.0, 1.0]),
+        "top/segment/ml_poly": np.array([1.0, 2, 3, 4]),
+    }
+    maxima = {"B": np.array([1.0, 1.0]), "top/segment/ml_poly": np.array([1.0, 1.0])}
     return to_bytes(Contribution(MEMBERS, sums, maxima, n, float(n)))
 
 

@@ -24,8 +24,6 @@ from stream_ensemble.core.learning.ml_poly import ml_poly_weights
 from stream_ensemble.core.learning.pooling import over_awake
 
 ARMS: tuple[str, ...] = ("everywhere", "segment")
-#: Sums: R of both arms, then V of both; maxima: B of both.
-_BELIEF = PER_ARM + "believed"
 
 
 class Belief(AdditiveMean):
@@ -33,20 +31,29 @@ class Belief(AdditiveMean):
 
     Where neither has positive regret all weight is on the global one: any weights fulfil ML-Poly's condition
     there, and these leave a segment of which nothing is known as it was.
+
+    Sums: R of both arms, then V of both; maxima: B of both.
+
+    Args:
+        algorithm: whose mixtures they are. It stands in the name of the arrays: what was believed of one
+            algorithm says nothing of another that the settings name now.
+        loss: of the fused output.
+        floor: share of the weight spread evenly.
     """
 
     name = "belief"
     members = ARMS
 
-    def __init__(self, loss: Loss | None = None, floor: float = 0.01) -> None:
+    def __init__(self, algorithm: str, loss: Loss | None = None, floor: float = 0.01) -> None:
         self.half_lives = {}
+        self._array = f"{PER_ARM}segment/{algorithm}"
         self._loss = loss or LogLoss()
         self._floor = floor
 
     def credits(self, sums: Mapping[str, Floats], maxima: Mapping[str, Floats]) -> Floats:
         """See ``Additive``; zeros when no arm has positive regret."""
-        held = sums.get(_BELIEF, np.zeros(4))
-        return ml_poly_weights(held[..., :2], held[..., 2:], maxima.get(_BELIEF, np.zeros(2)))
+        held = sums.get(self._array, np.zeros(4))
+        return ml_poly_weights(held[..., :2], held[..., 2:], maxima.get(self._array, np.zeros(2)))
 
     def pool(self, credit: Floats, awake: NDArray[np.bool_]) -> Floats:
         """See ``Algorithm``. Both arms are awake, or neither."""
@@ -58,7 +65,7 @@ class Belief(AdditiveMean):
         """See ``Additive``."""
         points = self._loss.points(labelled.outputs, labelled.labels)
         r = regrets(self._loss, points, mixing[:, None], labelled.awake, labelled.labels)[:, 0]
-        return Increments({_BELIEF: np.concatenate([r, r * r], axis=1)}, {_BELIEF: np.abs(r)})
+        return Increments({self._array: np.concatenate([r, r * r], axis=1)}, {self._array: np.abs(r)})
 
 
 class SegmentMixture:
@@ -79,7 +86,7 @@ class SegmentMixture:
         self.name = algorithm.name
         self.members = algorithm.members
         self._algorithm = algorithm
-        self._belief = Belief(loss)
+        self._belief = Belief(algorithm.name, loss)
         self.width = len(algorithm.credit(algorithm.merge([])))
 
     def merge(self, parts: Sequence[Contribution]) -> Contribution:

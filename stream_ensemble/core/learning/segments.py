@@ -24,7 +24,8 @@ def play_segments(
         segments: T, the number of each row's segment.
         make: the algorithm over the members.
     """
-    everywhere = play(stream, make(), loss)
+    algorithm = make()
+    everywhere = play(stream, algorithm, loss)
     fused, losses, weights = (a.copy() for a in (everywhere.fused, everywhere.losses, everywhere.weights))
     for segment in np.unique(segments):
         rows = np.flatnonzero(segments == segment)
@@ -34,7 +35,7 @@ def play_segments(
         somebody = np.repeat(local.awake.any(axis=1, keepdims=True), 2, axis=1)
         # What was fused before the segment's first label says nothing about its mixture.
         arrival = np.where(_learned_before(local) > 0, local.arrival, NEVER)
-        believed = play(Stream(both, somebody, local.labels, arrival), Belief(loss), loss)
+        believed = play(Stream(both, somebody, local.labels, arrival), Belief(algorithm.name, loss), loss)
         fused[rows], losses[rows] = believed.fused, believed.losses
         shares = np.stack([everywhere.weights[rows], own.weights], axis=1)
         weights[rows] = (believed.weights[:, :, None] * shares).sum(axis=1)

@@ -105,12 +105,22 @@ def test_nobody_awake_and_a_mixture_of_nothing_teach_nothing() -> None:
 
 
 def test_the_belief_is_ml_poly_that_starts_at_the_global_one() -> None:
-    belief = Belief()
+    belief = Belief("bank")
     both = np.ones((1, 2), np.bool_)
     assert belief.pool(np.zeros(2), both).tolist() == [[1.0, 0.0]]
     assert belief.pool(np.array([0.0, 1.0]), both)[0] == pytest.approx([0.005, 0.995])
     assert belief.pool(np.array([1.0, 1.0]), ~both).tolist() == [[0.0, 0.0]]
     assert belief.members == ARMS
+
+
+def test_what_was_believed_of_another_algorithm_does_not_count() -> None:
+    old, new = SegmentMixture(MLPoly(names(K))), SegmentMixture(Bank(names(K)))
+    part = Contribution(names(K))
+    own = np.concatenate([np.ones(K), [1.0, 1.0]])
+    old.learn(part, np.array([1.0, 0.0, 0.0]), own, rows(10))
+    part.n = 10
+    assert (old.credit(old.merge([part]))[-2:] > 0).any()
+    assert (new.credit(new.merge([part]))[-2:] == 0).all()
 
 
 def test_members_that_come_and_go_leave_the_belief() -> None:
