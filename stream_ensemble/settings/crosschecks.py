@@ -110,7 +110,8 @@ def _members(path: Path, ensemble: Ensemble) -> Iterator[Problem]:
         yield Problem(
             (*path, "early_decision"),
             'expected false with learning.algorithm "bank" (the default): it does not pool linearly, so '
-            'nothing is certain before all have answered; choose learning.algorithm "ml_poly" to decide early',
+            "nothing is certain before all have answered; to decide early, choose learning.algorithm "
+            '"ml_poly"',
             shown(ensemble.early_decision),
         )
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
+import msgspec
 import numpy as np
+import pytest
 
+from stream_ensemble import config
 from stream_ensemble.core.learning.contribution import Contribution, to_bytes
 from stream_ensemble.core.learning.ml_poly import MLPoly
 from stream_ensemble.core.learning.segment_mixture import SegmentMixture
 from stream_ensemble.stores.contributions import Change, Key, Marker, Order, Stored
 from stream_ensemble.stores.held_segments import HeldSegments
 from stream_ensemble.stores.memory_contributions import MemoryContributionStore
-from stream_ensemble.stores.weights_view import WeightsView
+from stream_ensemble.stores.weights_view import WeightsView, view_of
 
 MEMBERS = ("a", "b")
 ALGORITHM = MLPoly(MEMBERS)
@@ -258,3 +261,15 @@ async def test_redis_away_while_a_segment_is_asked_for_is_no_error() -> None:
     world.store.available = True
     await world.read()
     assert world.n("north") == 4
+
+
+@pytest.mark.parametrize(("algorithm", "held"), [("bank", True), ("ml_poly", True), ("uniform", False)])
+async def test_segments_are_held_where_something_is_learned(algorithm: str, held: bool) -> None:
+    ensemble = config.Ensemble(
+        members=list(MEMBERS),
+        task=config.Classification(classes=["x", "y"]),
+        learning=msgspec.convert({"algorithm": algorithm}, config.Learning),
+    )
+    view = view_of(config.Settings(ensembles={"e": ensemble}), "e")
+    assert (view.of_segment("north") is not None) == held
+    await view.stop()

@@ -53,9 +53,9 @@ def test_a_minimal_file_gets_the_defaults_of_config() -> None:
         (
             "early_decision = true",
             "[ensembles.digits]",
-            'ensembles.digits.early_decision = true: expected false with learning.algorithm "bank" (the default): '
-            "it does not pool linearly, so nothing is certain before all have answered; choose "
-            'learning.algorithm "ml_poly" to decide early',
+            'ensembles.digits.early_decision = true: expected false with learning.algorithm "bank" '
+            "(the default): it does not pool linearly, so nothing is certain before all have answered; to "
+            'decide early, choose learning.algorithm "ml_poly"',
         ),
         (
             'algorithm = "boa"',

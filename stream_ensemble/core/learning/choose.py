@@ -28,6 +28,8 @@ from stream_ensemble.errors import SettingsError
 #: The step length where none is given: measured under log loss, see benchmarks/learning.
 DEFAULT_RATE = 0.05
 
+#: Those that no label moves: a segment of theirs would be the whole.
+LEARN_NOTHING = frozenset({"uniform", "fixed"})
 #: Those that a live ensemble is refused, and why.
 ORDER_DEPENDENT = frozenset({"boa"})
 NEEDS_ORDER = (
