@@ -72,7 +72,7 @@ test-integration: $(STAMP) $(SERVERS) ## the tests on real servers only
 	pytest -m real
 
 .PHONY: bench
-bench: $(STAMP) $(SERVERS) ## measure (BENCH_ARGS="throughput | columnar | latency | workers | open | start | all ...")
+bench: $(STAMP) $(SERVERS) ## measure (BENCH_ARGS="throughput | columnar | latency | workers | open | start | segments | all ...")
 	python -m benchmarks $(BENCH_ARGS)
 
 # Where the recorded streams are: letter.npz, weather.npz, bike.npz.
