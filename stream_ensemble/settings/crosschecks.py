@@ -149,9 +149,9 @@ def _times(path: Path, ensemble: Ensemble) -> Iterator[Problem]:
 
 
 def _learning(path: Path, ensemble: Ensemble) -> Iterator[Problem]:
-    if ensemble.learning.algorithm in ORDER_DEPENDENT:
-        name = ensemble.learning.algorithm
-        yield Problem((*path, "learning", "algorithm"), NEEDS_ORDER, shown(name))
+    algorithm = ensemble.learning.algorithm
+    if algorithm in ORDER_DEPENDENT:
+        yield Problem((*path, "learning", "algorithm"), NEEDS_ORDER, shown(algorithm))
     at = (*path, "learning", "weights")
     weights, members = ensemble.learning.weights, ensemble.members
     if ensemble.learning.algorithm != "fixed":

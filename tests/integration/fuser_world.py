@@ -34,6 +34,8 @@ CLASSES = ["x", "y", "z"]
 PARTITIONS = 4
 OUTPUT = [0.5, 0.3, 0.2]
 LIMIT_S = 60.0
+#: Before anything is learned answers are plain means, which tests can tell beforehand.
+MEANS = config.Learning(algorithm="ml_poly")
 
 
 class Worker:
@@ -110,7 +112,7 @@ class World:
                     members=list(MEMBERS),
                     task=config.Classification(classes=CLASSES),
                     partitions=PARTITIONS,
-                    **{"deadline_ms": 1000, **ensemble},
+                    **{"deadline_ms": 1000, "learning": MEANS, **ensemble},
                 )
             }
             | dict(beside or {}),

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from stream_ensemble import config
 from tests.integration.fuser_world import World, ids_of, until
 from tests.integration.shared_fuser import Shared, ends, shared_fuser
 
@@ -35,7 +34,6 @@ def shared(
         tmp_path_factory.mktemp("fuser"),
         deadline_ms=DEADLINE_MS,
         early_decision=True,
-        learning=config.Learning(algorithm="ml_poly"),
         required=["a"],
     ) as shared:
         yield shared

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 
+from stream_ensemble.core.learning.contribution import Contribution
 from stream_ensemble.embedded import EmbeddedRedis
+from stream_ensemble.kafka.security import client_options
 from stream_ensemble.stores.contributions import Change, Key, Marker, Order
 from stream_ensemble.stores.redis_keys import RedisKeys
+from stream_ensemble.stores.weights_topic import encode_key, encode_weights, read_topic
 from stream_ensemble.stores.weights_view import WeightsView, view_of
 from tests.integration.learner_world import World, ids, names
 
@@ -153,3 +156,24 @@ async def test_new_weights_are_in_use_within_a_second_of_the_label(world: World)
             await until(partial(_counts, view, n))
             assert clock() - labelled < 1.0
         await view.stop()
+
+
+async def test_of_many_segments_in_the_weights_topic_those_changed_last_are_taken_whole(
+    kafka_bootstrap: str, redis_url: str, ensemble_name: str, tmp_path: Path
+) -> None:
+    world = World(kafka_bootstrap, redis_url, ensemble_name, tmp_path, partitions=2)
+    async with world:
+        written = [(0, None), (0, "a"), (0, "b"), (0, "c"), (1, "a"), (1, "c"), (1, "b"), (0, "b")]
+        for sequence, (partition, segment) in enumerate(written):
+            key, part = Key("class", segment), Contribution(("a", "b", "c"), n=sequence)
+            value = encode_weights(key, partition, Order(0, 1, sequence), "ml_poly", part)
+            await world.write(world.topics.weights, encode_key(key).decode(), value, partition=partition)
+        await world.write(world.topics.weights, "no key", b"{}", partition=1)
+        options = client_options(world.settings.kafka)
+        found = {
+            (key.segment, partition): stored.order.sequence
+            for key, partition, stored in await read_topic(options, world.topics.weights, 2, 2)
+        }
+        assert found == {(None, 0): 0, ("c", 0): 3, ("c", 1): 5, ("b", 0): 7, ("b", 1): 6}
+        everything = await read_topic(options, world.topics.weights, 2, 10)
+        assert len(everything) == 7
