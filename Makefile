@@ -79,7 +79,7 @@ simulate: $(STAMP) ## SEEDS=N random schedules of both workers on a simulated Ka
 	@python -m tests.simulation $(if $(SEED),--seed $(SEED) $(if $(WHOLE),--whole),--seeds $(SEEDS) $(if $(FIRST),--first $(FIRST)) $(if $(JOBS),--jobs $(JOBS)))
 
 .PHONY: bench
-bench: $(STAMP) $(SERVERS) ## measure (BENCH_ARGS="throughput | columnar | latency | workers | open | start | all ...")
+bench: $(STAMP) $(SERVERS) ## measure (BENCH_ARGS="throughput | columnar | latency | workers | open | start | segments | all ...")
 	python -m benchmarks $(BENCH_ARGS)
 
 # Where the recorded streams are: letter.npz, weather.npz, bike.npz.

@@ -12,6 +12,7 @@ from benchmarks.columnar import columnar
 from benchmarks.latency import latency
 from benchmarks.open_requests import open_requests
 from benchmarks.options import Options
+from benchmarks.segments import segments
 from benchmarks.start import start
 from benchmarks.tables import say
 from benchmarks.throughput import throughput
@@ -24,6 +25,7 @@ WHAT: dict[str, Callable[[Options], int]] = {
     "workers": workers,
     "open": open_requests,
     "start": start,
+    "segments": segments,
 }
 
 

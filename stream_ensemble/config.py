@@ -269,15 +269,30 @@ class Learning(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """How the weights follow the labels."""
 
     algorithm: Annotated[
-        Literal["bank", "ml_poly", "uniform", "fixed"],
+        Literal[
+            "bank",
+            "ml_poly",
+            "ewa",
+            "ada_normal_hedge",
+            "softmax_gradient",
+            "best_single",
+            "uniform",
+            "fixed",
+            "boa",
+            "dorm",
+        ],
         Meta(
             description="How weights are learned; bank mixes ml_poly at several half-lives and sharper "
-            "poolings, uniform and fixed learn nothing."
+            "poolings, ml_poly is cheaper and allows early_decision, uniform and fixed learn nothing; boa "
+            "is for backtests only."
         ),
-    ] = "ml_poly"
+    ] = "bank"
     half_life: Annotated[
         Positive | None,
-        Meta(description='Labels until an old one counts half, for ml_poly; "none": nothing is forgotten.'),
+        Meta(
+            description="Labels until an old one counts half, for ml_poly and best_single; "
+            '"none": nothing is forgotten.'
+        ),
     ] = 500.0
     floor: Annotated[
         float,
@@ -290,6 +305,15 @@ class Learning(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
             examples=[{"forest": 1.0, "network": 2.0, "neighbours": 1.0}],
         ),
     ] = None
+    segments: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10_000_000,
+            description="Segments whose weights a fuser holds, the most recently used ones; others are read "
+            "when asked for. 0: no segment has weights of its own.",
+        ),
+    ] = 50_000
     flush_interval_ms: Annotated[
         int, Meta(ge=10, le=10_000, description="Time between the learner's transactions.")
     ] = 250

@@ -97,7 +97,13 @@ class CreditBlock(Struct, kw_only=True, frozen=True):
     generation: Annotated[int, Meta(description="Of the learner's state they come from.")]
     n: Annotated[int, Meta(description="Labels that state had learned.")]
     members: Annotated[tuple[str, ...], Meta(description="All members, in the order of `values`.")]
-    values: Annotated[str, Meta(description="Base64 of little-endian float64.")]
+    values: Annotated[
+        str,
+        Meta(
+            description="Base64 of little-endian float64. Of a segment that has learned: two more, how far "
+            "the global mixture and its own are believed."
+        ),
+    ]
 
 
 class Credit(Struct, kw_only=True, frozen=True, omit_defaults=True):

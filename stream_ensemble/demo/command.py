@@ -131,7 +131,7 @@ def _settings(kafka: str, redis: str, *, own_servers: bool) -> Settings:
         members=list(scenario.MEMBERS),
         task=Classification(classes=list(scenario.CLASSES)),
         deadline_ms=scenario.DEADLINE_MS,
-        learning=Learning(algorithm="ml_poly", half_life=scenario.HALF_LIFE),
+        learning=Learning(algorithm="bank"),
     )
     return Settings(
         app=f"demo{suffix}",

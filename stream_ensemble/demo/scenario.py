@@ -36,8 +36,6 @@ LABEL_NEVER = 0.10
 
 #: An answer waits this long for a missing member.
 DEADLINE_MS = 1000
-#: Labels until one counts half: about ten seconds of this stream, so a fault is forgotten soon after it came.
-HALF_LIFE = 500.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from aiokafka.structs import TopicPartition
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from stream_ensemble.config import Ensemble, Settings, decision_digest, silence_after_ms, topic_names
 from stream_ensemble.core.join.state import JoinRules
-from stream_ensemble.core.learning.algorithm import Algorithm
+from stream_ensemble.core.learning.additive import Additive
 from stream_ensemble.core.learning.choose import make
 from stream_ensemble.fuser.fusion import Fusion, Weights
 from stream_ensemble.fuser.partition import FuserPartition, Outlets
@@ -41,7 +42,7 @@ class FusedEnsemble:
     late: str
     dead_letter: str
     readers: tuple[PredictionReader, RequestReader]
-    algorithm: Algorithm
+    algorithm: Additive[Any]
     weights: Weights
     prior: NDArray[np.float64] | None
     transactional_prefix: str

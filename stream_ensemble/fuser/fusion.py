@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,8 @@ from stream_ensemble.core.fusion.early import decided_early
 from stream_ensemble.core.fusion.linear_pool import linear_pool
 from stream_ensemble.core.join.records import Decided, Status
 from stream_ensemble.core.join.slots import Slots
-from stream_ensemble.core.learning.algorithm import Algorithm
+from stream_ensemble.core.learning.additive import Additive
+from stream_ensemble.core.learning.segment_mixture import SegmentMixture
 from stream_ensemble.kafka.encode import Encoded, FusedFormat, FusedRows, together
 from stream_ensemble.kafka.encode_fast import single
 from stream_ensemble.kafka.encode_few import Given, Shares, few
@@ -27,12 +28,34 @@ FEW = 16
 
 
 class Weights(Protocol):
-    """Where current weights come from; both are plain reads."""
+    """Where current weights come from; all are plain reads."""
 
     degraded: str | None
 
-    def current(self, segment: str | None) -> CreditSnapshot:
-        """The weights in use for a segment (None: everywhere)."""
+    def current(self) -> CreditSnapshot:
+        """The weights in use for the whole."""
+        ...
+
+    def of_segment(self, segment: str) -> CreditSnapshot | None:
+        """Those in use for a segment, to be mixed with those of the whole; None: it has none."""
+        ...
+
+
+class InUse(NamedTuple):
+    """What requests are fused with: the weights of the whole, and those of their segment if it has any."""
+
+    everywhere: CreditSnapshot
+    own: CreditSnapshot | None
+
+    @property
+    def credit(self) -> Credit:
+        """What a label for one of them is charged against."""
+        return Credit(everywhere=self.everywhere.digest, segment=self.own.digest if self.own else None)
+
+    @property
+    def blocks(self) -> dict[str, CreditBlock]:
+        """The blocks that this credit names, by digest."""
+        return {snapshot.digest: snapshot.block for snapshot in self if snapshot is not None}
 
 
 class Fusion:
@@ -46,7 +69,7 @@ class Fusion:
 
     def __init__(
         self,
-        algorithm: Algorithm,
+        algorithm: Additive[Any],
         weights: Weights,
         prior: NDArray[np.float64] | None,
         clock: Callable[[], float],
@@ -55,6 +78,7 @@ class Fusion:
         highest: float = 1.0,
     ) -> None:
         self._algorithm = algorithm
+        self._mixture = SegmentMixture(algorithm)
         self._weights = weights
         self._prior = prior
         self._clock = clock
@@ -63,7 +87,7 @@ class Fusion:
         #: Whether a few can be fused by ``encode_few``.
         self._by_one = algorithm.linear and write is single
         self._written: dict[str, float] = {}
-        self._pooled: dict[tuple[str, int], NDArray[np.float64]] = {}
+        self._pooled: dict[tuple[str, str | None, int], NDArray[np.float64]] = {}
         self._shared: dict[tuple[str, int], Shares] = {}
 
     def encode(self, slots: Slots, decided: Decided, form: FusedFormat) -> Encoded:
@@ -82,21 +106,22 @@ class Fusion:
         """The same one by one; None where it takes more than that."""
         if slots.segment_of and not slots.segment_of.keys().isdisjoint(decided.slots.tolist()):
             return None
-        snapshot = self._weights.current(None)
-        if self._keyframe_is_due(snapshot):
+        in_use = self._in_use(None)
+        if self._due(in_use):
             return None
-        shares = partial(self._shares, snapshot)
-        credit = Credit(everywhere=snapshot.digest)
-        return few(slots, decided, form, Given(shares, snapshot.version, self._weights.degraded, credit))
+        shares = partial(self._shares, in_use)
+        version = in_use.everywhere.version
+        return few(slots, decided, form, Given(shares, version, self._weights.degraded, in_use.credit))
 
-    def _shares(self, snapshot: CreditSnapshot, mask: int) -> Shares:
-        known = self._shared.get((snapshot.digest, mask))
+    def _shares(self, in_use: InUse, mask: int) -> Shares:
+        digest = in_use.everywhere.digest
+        known = self._shared.get((digest, mask))
         if known is None:
             if len(self._shared) > 4096:
                 self._shared.clear()
-            weights = self._pooled_weights(snapshot, mask)
+            weights = self._pooled_weights(in_use, mask)
             awake = [k for k in range(len(weights)) if mask >> k & 1]
-            known = self._shared[snapshot.digest, mask] = Shares(weights.tolist(), weights[awake].tobytes())
+            known = self._shared[digest, mask] = Shares(weights.tolist(), weights[awake].tobytes())
         return known
 
     def certain(self, slots: Slots, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -104,7 +129,7 @@ class Fusion:
         found = np.zeros(len(numbers), np.bool_)
         for segment, places in self._by_segment(slots, numbers):
             rows = slots.row(numbers[places])
-            pooled = partial(self._pooled_weights, self._weights.current(segment))
+            pooled = partial(self._pooled_weights, self._in_use(segment))
             awake = slots.awake[rows]
             awaited = slots.expected[rows] & ~slots.answered[rows]
             found[places] = decided_early(slots.outputs[rows], awake, awaited, pooled, self._highest)
@@ -127,11 +152,11 @@ class Fusion:
         numbers = decided.slots[places]
         rows = slots.row(numbers)
         status = decided.status[places]
-        snapshot = self._weights.current(segment)
+        in_use = self._in_use(segment)
         components = slots.outputs[rows]
         awake = slots.awake[rows]
-        weights = self._weights_of(snapshot, awake)
-        outputs = self._pool(snapshot, components, awake, weights)
+        weights = self._weights_of(in_use, awake)
+        outputs = self._pool(in_use, components, awake, weights)
         if self._prior is not None:
             outputs[status == Status.FALLBACK] = self._prior
         return FusedRows(
@@ -149,39 +174,46 @@ class Fusion:
             abstained=slots.abstained[rows],
             expected=slots.expected[rows],
             segment=segment,
-            version=snapshot.version,
+            version=in_use.everywhere.version,
             degraded=self._weights.degraded,
-            credit=Credit(everywhere=snapshot.digest),
-            blocks=self._keyframe(snapshot, status),
+            credit=in_use.credit,
+            blocks=self._keyframe(in_use, status),
             traces=_traces(slots, numbers) if slots.trace_of else {},
         )
 
-    def _weights_of(self, snapshot: CreditSnapshot, awake: NDArray[np.uint64]) -> NDArray[np.float64]:
+    def _in_use(self, segment: str | None) -> InUse:
+        return InUse(self._weights.current(), None if segment is None else self._weights.of_segment(segment))
+
+    def _weights_of(self, in_use: InUse, awake: NDArray[np.uint64]) -> NDArray[np.float64]:
         """Weights over the awake members, R x K, or 1 x K where all have the same members awake.
 
         One pooling per set of awake members and credit.
         """
         if (awake == awake[0]).all():
-            return self._pooled_weights(snapshot, int(awake[0]))[None]
+            return self._pooled_weights(in_use, int(awake[0]))[None]
         masks, which = np.unique(awake, return_inverse=True)
-        table = np.stack([self._pooled_weights(snapshot, mask) for mask in masks.tolist()])
+        table = np.stack([self._pooled_weights(in_use, mask) for mask in masks.tolist()])
         weights: NDArray[np.float64] = table[which]
         return weights
 
-    def _pooled_weights(self, snapshot: CreditSnapshot, mask: int) -> NDArray[np.float64]:
-        known = self._pooled.get((snapshot.digest, mask))
+    def _pooled_weights(self, in_use: InUse, mask: int) -> NDArray[np.float64]:
+        everywhere, own = in_use
+        key = (everywhere.digest, None if own is None else own.digest, mask)
+        known = self._pooled.get(key)
         if known is None:
             if len(self._pooled) > 4096:
                 self._pooled.clear()
-            members = len(snapshot.block.members)
-            awake = np.array([[mask >> k & 1 for k in range(members)]], np.bool_)
-            known = self._algorithm.pool(snapshot.values, awake)[0]
-            self._pooled[snapshot.digest, mask] = known
+            awake = np.array([[mask >> k & 1 for k in range(len(everywhere.block.members))]], np.bool_)
+            if own is None:
+                known = self._algorithm.pool(everywhere.values, awake)[0]
+            else:
+                known = self._mixture.pool(everywhere.values, own.values, awake)[0]
+            self._pooled[key] = known
         return known
 
     def _pool(
         self,
-        snapshot: CreditSnapshot,
+        in_use: InUse,
         components: NDArray[np.float64],
         awake: NDArray[np.uint64],
         weights: NDArray[np.float64],
@@ -190,21 +222,29 @@ class Fusion:
             return linear_pool(components, weights)
         members = np.arange(components.shape[1], dtype=np.uint64)
         is_awake = (awake[:, None] >> members & np.uint64(1)).astype(np.bool_)
-        return self._algorithm.fuse(snapshot.values, components, is_awake)
+        everywhere, own = in_use
+        if own is None:
+            return self._algorithm.fuse(everywhere.values, components, is_awake)
+        return self._mixture.fuse(everywhere.values, own.values, components, is_awake)
 
-    def _keyframe(self, snapshot: CreditSnapshot, status: NDArray[np.uint8]) -> dict[str, CreditBlock] | None:
-        """The credit block, for the first pooled record that uses it, and again once a minute."""
-        if not self._keyframe_is_due(snapshot):
-            return None
-        if not ((status == Status.COMPLETE) | (status == Status.PARTIAL)).any():
+    def _keyframe(self, in_use: InUse, status: NDArray[np.uint8]) -> dict[str, CreditBlock] | None:
+        """The credit blocks, for the first pooled record that uses each, and again once a minute."""
+        due = self._due(in_use)
+        if not due or not ((status == Status.COMPLETE) | (status == Status.PARTIAL)).any():
             return None
         if len(self._written) > 4096:
             self._written.clear()
-        self._written[snapshot.digest] = self._clock()
-        return {snapshot.digest: snapshot.block}
+        self._written |= dict.fromkeys(due, self._clock())
+        return due
 
-    def _keyframe_is_due(self, snapshot: CreditSnapshot) -> bool:
-        return self._clock() - self._written.get(snapshot.digest, float("-inf")) >= KEYFRAME_S
+    def _due(self, in_use: InUse) -> dict[str, CreditBlock]:
+        """The blocks in use that have to stand in the log with the next pooled record."""
+        now = self._clock()
+        return {
+            digest: block
+            for digest, block in in_use.blocks.items()
+            if now - self._written.get(digest, float("-inf")) >= KEYFRAME_S
+        }
 
 
 def _traces(slots: Slots, numbers: NDArray[np.int64]) -> dict[int, bytes]:

@@ -8,8 +8,8 @@ from typing import Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from stream_ensemble.fuser.fusion import Weights
 from stream_ensemble.fuser.owner import FuseOwner
+from stream_ensemble.stores.weights_view import WeightsView
 
 _STATUSES = ("complete", "partial", "fallback", "expired")
 _FATES = (
@@ -30,7 +30,7 @@ class FuserCollector(Collector):
     took p.
     """
 
-    def __init__(self, app: Any, weights: Mapping[str, Weights]) -> None:
+    def __init__(self, app: Any, weights: Mapping[str, WeightsView]) -> None:
         self._app = app
         self._weights = weights
 
@@ -75,3 +75,26 @@ class FuserCollector(Collector):
         for name, view in self._weights.items():
             degraded.add_metric([name, view.degraded or "none"], float(view.degraded is not None))
         yield degraded
+        yield from self._segments()
+
+    def _segments(self) -> Iterator[Metric]:
+        held = GaugeMetricFamily(
+            "stream_ensemble_segments_held", "Segments whose weights are held.", labels=["ensemble"]
+        )
+        lookups = CounterMetricFamily(
+            "stream_ensemble_segment_lookups",
+            "Groups of requests of a segment: held, or unread: fused with the global weights.",
+            labels=["ensemble", "result"],
+        )
+        dropped = CounterMetricFamily(
+            "stream_ensemble_segments_dropped",
+            "Segments no longer held because more were asked for than `segments`.",
+            labels=["ensemble"],
+        )
+        for name, view in self._weights.items():
+            counts = view.segments.counts
+            held.add_metric([name], len(view.segments))
+            for result in ("held", "unread"):
+                lookups.add_metric([name, result], counts[result])
+            dropped.add_metric([name], counts["dropped"])
+        yield from (held, lookups, dropped)

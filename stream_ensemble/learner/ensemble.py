@@ -12,7 +12,7 @@ from aiokafka.structs import TopicPartition
 from stream_ensemble.config import Ensemble, Kafka, Settings, TopicNames, topic_names
 from stream_ensemble.core.labels.charging import AlgorithmOver
 from stream_ensemble.core.labels.rules import Rules
-from stream_ensemble.core.learning.algorithm import Algorithm
+from stream_ensemble.core.learning.additive import Additive
 from stream_ensemble.core.learning.choose import make
 from stream_ensemble.kafka.security import client_options
 
@@ -25,7 +25,7 @@ class LearnedEnsemble:
     config: Ensemble
     topics: TopicNames
     rules: Rules
-    algorithm: Algorithm
+    algorithm: Additive[Any]
     algorithm_over: AlgorithmOver
     group_id: str
     transactional_prefix: str

@@ -18,6 +18,7 @@ from aiokafka.structs import TopicPartition
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.charging import Learned
 from stream_ensemble.core.labels.matching import give_up_orphans, take_labels
+from stream_ensemble.core.labels.parts import Parts
 from stream_ensemble.errors import RecordError, StreamEnsembleError
 from stream_ensemble.kafka.chunks import Chunk, Columns, EndEvidence
 from stream_ensemble.kafka.decode import Refused
@@ -90,7 +91,7 @@ class LearnerPartition:
         self._flushing = asyncio.Lock()
         self._publishing: asyncio.Task[None] | None = None
         self._overtaken_by: Order | None = None
-        self._standing = Standing(Learned(0, {}), Order(0, 0, 0), 0)
+        self._standing = Standing(Learned(0, Parts()), Order(0, 0, 0), 0)
         self._gathered = Gathered(Changes(store), 0, 0, 0)
         self._applied = 0
         self._committed: dict[TopicPartition, int] = {}

@@ -10,16 +10,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 
 from stream_ensemble.errors import ServerUnavailableError
-from stream_ensemble.stores.contributions import Change, ContributionStore, Key, Marker, Order, Snapshot
+from stream_ensemble.stores.contributions import (
+    Change,
+    ContributionStore,
+    Key,
+    Marker,
+    Marking,
+    Order,
+    Snapshot,
+)
 
 log = logging.getLogger(__name__)
 
 #: How many fields are looked at in one check; the others have their turn in the next.
 _LOOKED_AT = 16
+#: How many fields go out in one call: with a few KB each, well within a time-out.
+_AT_ONCE = 500
 _LOWEST = Order(0, 0, 0)
 
 
@@ -54,6 +64,7 @@ class WeightsPublisher:
         self._dirty: dict[Key, Change] = {}
         self._order = _LOWEST
         self._marked: Order | None = None
+        self._again = False
         self._looked_at = 0
         self._wake = asyncio.Event()
 
@@ -82,26 +93,51 @@ class WeightsPublisher:
         """Write what has changed, then the marker; keep it for the next time if Redis is away."""
         self._wake.clear()
         changes, order = dict(self._dirty), self._order
-        if not changes and self._marked == order:
+        if not changes and self._marked == order and not self._again:
             return
         try:
-            stand = await self._store.publish(self._partition, list(changes.values()))
-            marker = Marker(order, complete=True)
-            marking = (
-                await self._store.mark(self._partition, marker, after=self._marked) if all(stand) else None
-            )
-            if marking in (None, "overtaken"):
-                await self._find_larger(list(changes))
-                return
+            marking = await self._write(changes, order)
+            if marking == "written":
+                marking = await self._mark(order, complete=True)
         except ServerUnavailableError as error:
             self._say(str(error))
             return
         if marking == "lost":
             self._write_all_again()
-            return
-        self._dirty = {key: change for key, change in self._dirty.items() if changes.get(key) is not change}
-        self._marked = order
-        self._say(None)
+        elif marking == "written":
+            self._again = False
+            self._say(None)
+
+    async def _write(self, changes: Mapping[Key, Change], order: Order) -> Marking:
+        """Write fields, the whole's first, so many at a time that no call is long.
+
+        While all are being written again, which may take long, a marker says so: fusers go on with what they
+        have and the newest weights of the whole, and another loss meanwhile is noticed.
+        """
+        keys = sorted(changes, key=lambda key: key.segment is not None)
+        whole = [key for key in keys[:_LOOKED_AT] if key.segment is None]
+        for begin in range(0, len(keys), _AT_ONCE):
+            fresh = [self._dirty[key] for key in whole if begin and key in self._dirty]
+            chunk = fresh + [changes[key] for key in keys[begin : begin + _AT_ONCE]]
+            if not all(await self._store.publish(self._partition, chunk)):
+                await self._find_larger([change.key for change in chunk])
+                return "overtaken"
+            for change in chunk:
+                if self._dirty.get(change.key) is change:
+                    del self._dirty[change.key]
+            if self._again and begin + _AT_ONCE < len(keys):
+                marking = await self._mark(order, complete=False)
+                if marking != "written":
+                    return marking
+        return "written"
+
+    async def _mark(self, order: Order, *, complete: bool) -> Marking:
+        marking = await self._store.mark(self._partition, Marker(order, complete), after=self._marked)
+        if marking == "written":
+            self._marked = order
+        elif marking == "overtaken":
+            await self._find_larger([])
+        return marking
 
     async def check(self) -> None:
         """Look whether the marker and some fields stand as written; if not, all are to be written again."""
@@ -119,13 +155,17 @@ class WeightsPublisher:
         if largest > self._order:
             self._on_overtaken(largest)
         elif marked is not None and (
-            marker is None or marker.order < marked or not marker.complete or self._lacks(seen)
+            marker is None
+            or marker.order < marked
+            or not (marker.complete or self._again)
+            or self._lacks(seen)
         ):
             self._write_all_again()
 
     def _write_all_again(self) -> None:
         log.warning("Redis lost weights of partition %d; writing all of them again", self._partition)
         self._marked = None
+        self._again = True
         self._dirty = dict(self._all)
         self._wake.set()
 

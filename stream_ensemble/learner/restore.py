@@ -17,12 +17,12 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from stream_ensemble.core.labels.charging import Learned
-from stream_ensemble.core.learning.contribution import Contribution, to_bytes
+from stream_ensemble.core.labels.parts import parts_of
 from stream_ensemble.kafka.tail import LogReader
 from stream_ensemble.learner.ensemble import LearnedEnsemble
 from stream_ensemble.learner.refill import refill
 from stream_ensemble.learner.standing import Standing
-from stream_ensemble.stores.contributions import Change, Key, Order
+from stream_ensemble.stores.contributions import Change, Key, Order, Stored
 from stream_ensemble.stores.labels import LabelStore, Position
 from stream_ensemble.stores.weights_topic import read_partition
 
@@ -120,14 +120,14 @@ async def restore(ensemble: LearnedEnsemble, p: int, store: LabelStore, owner: s
             applied=0,
         )
         position = await refill(reader, ensemble, p, store, begin, last_owner=committed.owner)
-    order = max([Order(0, 0, 0), *(order for order, _, _ in weights.values())])
+    order = max([Order(0, 0, 0), *(stored.order for _, stored in weights.values())])
     usable = _usable(weights, order.generation, ensemble)
-    parts = {key.segment: part for key, (_, part) in usable.items()}
+    parts = parts_of({key.segment: stored.value for key, stored in usable.items()})
     return Restored(
         standing=Standing(
             Learned(order.generation, parts), order, epoch=max(order.epoch, committed.epoch) + 1
         ),
-        published=[Change(key, order, to_bytes(part)) for key, (order, part) in usable.items()],
+        published=[Change(key, stored.order, stored.value) for key, stored in usable.items()],
         fused=position.fused,
         feedback=position.feedback,
         applied=position.applied,
@@ -136,12 +136,12 @@ async def restore(ensemble: LearnedEnsemble, p: int, store: LabelStore, owner: s
 
 
 def _usable(
-    weights: dict[Key, tuple[Order, str, Contribution]], generation: int, ensemble: LearnedEnsemble
-) -> dict[Key, tuple[Order, Contribution]]:
+    weights: dict[Key, tuple[str, Stored]], generation: int, ensemble: LearnedEnsemble
+) -> dict[Key, Stored]:
     """The contributions to go on with: of this generation, task and algorithm."""
     usable = {}
-    for key, (order, algorithm, part) in weights.items():
-        if order.generation != generation or key.task != ensemble.task:
+    for key, (algorithm, stored) in weights.items():
+        if stored.order.generation != generation or key.task != ensemble.task:
             continue
         if algorithm != ensemble.algorithm.name:
             log.warning(
@@ -152,5 +152,5 @@ def _usable(
                 ensemble.algorithm.name,
             )
             continue
-        usable[key] = order, part
+        usable[key] = stored
     return usable

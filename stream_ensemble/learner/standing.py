@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stream_ensemble.core.labels.charging import AlgorithmOver, Learned, charge
 from stream_ensemble.core.labels.matching import Charge
+from stream_ensemble.core.labels.parts import Parts
 from stream_ensemble.core.labels.records import Known
-from stream_ensemble.core.learning.contribution import Contribution, to_bytes
 from stream_ensemble.stores.contributions import Change, Key, Order
 
 
@@ -47,10 +47,9 @@ class Standing:
             learned = Learned(max(learned.generation, overtaken_by.generation), learned.parts)
             changed = frozenset(learned.parts)
         elif not changed:
-            return Step(self, {}, outcome.counts)
+            return Step(self, Parts(), outcome.counts)
         order = Order(learned.generation, epoch, self.order.sequence + 1)
-        parts = {segment: learned.parts[segment] for segment in changed}
-        return Step(Standing(learned, order, epoch), parts, outcome.counts)
+        return Step(Standing(learned, order, epoch), learned.parts.only(changed), outcome.counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +57,10 @@ class Step:
     """A standing, the contributions that differ from the one before, by segment, and what had no effect."""
 
     standing: Standing
-    changed: Mapping[str | None, Contribution]
+    changed: Parts
     counts: Counter[str]
 
 
-def changes_of(task: str, order: Order, parts: Mapping[str | None, Contribution]) -> list[Change]:
+def changes_of(task: str, order: Order, parts: Parts) -> list[Change]:
     """Contributions as they are published."""
-    return [Change(Key(task, segment), order, to_bytes(part)) for segment, part in parts.items()]
+    return [Change(Key(task, segment), order, parts.packed(segment)) for segment in parts]

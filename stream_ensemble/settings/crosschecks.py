@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from stream_ensemble.config import Ensemble, Kafka, Redis, Settings
+from stream_ensemble.core.learning.choose import NEEDS_ORDER, ORDER_DEPENDENT
 from stream_ensemble.settings import redis_address
 from stream_ensemble.settings.problems import Path, Problem, shown
 from stream_ensemble.settings.topic_checks import topic_problems
@@ -117,8 +118,9 @@ def _members(path: Path, ensemble: Ensemble) -> Iterator[Problem]:
     if ensemble.early_decision and ensemble.learning.algorithm == "bank":
         yield Problem(
             (*path, "early_decision"),
-            'expected false with learning.algorithm "bank": it does not pool linearly, so nothing is certain '
-            "before all have answered",
+            'expected false with learning.algorithm "bank" (the default): it does not pool linearly, so '
+            "nothing is certain before all have answered; to decide early, choose learning.algorithm "
+            '"ml_poly"',
             shown(ensemble.early_decision),
         )
 
@@ -156,6 +158,9 @@ def _times(path: Path, ensemble: Ensemble) -> Iterator[Problem]:
 
 
 def _learning(path: Path, ensemble: Ensemble) -> Iterator[Problem]:
+    algorithm = ensemble.learning.algorithm
+    if algorithm in ORDER_DEPENDENT:
+        yield Problem((*path, "learning", "algorithm"), NEEDS_ORDER, shown(algorithm))
     at = (*path, "learning", "weights")
     weights, members = ensemble.learning.weights, ensemble.members
     if ensemble.learning.algorithm != "fixed":

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stream_ensemble.core.learning import contribution, credit_block
-from stream_ensemble.core.learning.algorithm import Algorithm
-from stream_ensemble.core.learning.contribution import Contribution
+from stream_ensemble.core.learning.contribution import Contribution, Vector
 from stream_ensemble.errors import StateError
 from stream_ensemble.messages import CreditBlock, WeightsVersion
 from stream_ensemble.stores.contributions import Order, Stored
@@ -34,6 +34,21 @@ class CreditSnapshot:
     version: WeightsVersion
 
 
+class Crediting(Protocol):
+    """What makes credit of contributions: an algorithm, or a segment's mixture."""
+
+    name: str
+    members: tuple[str, ...]
+
+    def merge(self, parts: Sequence[Contribution]) -> Contribution:
+        """The sum of the partitions' contributions, in their order."""
+        ...
+
+    def credit(self, whole: Contribution) -> Vector:
+        """What a request is fused with."""
+        ...
+
+
 class Pool:
     """Pools the contributions to one key; keeps each one decoded until a newer one comes.
 
@@ -41,7 +56,7 @@ class Pool:
         refused: by partition, why its contribution is not used.
     """
 
-    def __init__(self, algorithm: Algorithm) -> None:
+    def __init__(self, algorithm: Crediting) -> None:
         self.refused: dict[int, StateError] = {}
         self._algorithm = algorithm
         self._decoded: dict[int, tuple[Order, Contribution]] = {}
@@ -53,25 +68,7 @@ class Pool:
         """
         for partition, stored in fields.items():
             self._decode(partition, stored)
-        generation = max((order.generation for order, _ in self._decoded.values()), default=0)
-        used = {
-            partition: (order, part)
-            for partition, (order, part) in sorted(self._decoded.items())
-            if order.generation == generation
-        }
-        whole = self._algorithm.merge([part for _, part in used.values()])
-        values = np.array(self._algorithm.credit(whole))
-        values.flags.writeable = False
-        digest, block = credit_block.encode(
-            self._algorithm.name, generation, whole.n, self._algorithm.members, values
-        )
-        orders = repr([(partition, tuple(order)) for partition, (order, _) in used.items()])
-        version = WeightsVersion(
-            generation=generation,
-            n=whole.n,
-            digest=hashlib.blake2b(orders.encode(), digest_size=8).hexdigest(),
-        )
-        return CreditSnapshot(digest, block, values, version)
+        return snapshot_of(self._algorithm, self._decoded)
 
     def _decode(self, partition: int, stored: Stored) -> None:
         """A value that cannot be read leaves the one before in use."""
@@ -83,3 +80,30 @@ class Pool:
             self.refused.pop(partition, None)
         except StateError as error:
             self.refused[partition] = error
+
+
+def snapshot_of(
+    algorithm: Crediting, decoded: Mapping[int, tuple[Order, Contribution]], generation: int = 0
+) -> CreditSnapshot:
+    """The weights that contributions (by partition) make together.
+
+    Args:
+        generation: the least that counts, for there has been a reset.
+    """
+    generation = max([generation, *(order.generation for order, _ in decoded.values())])
+    used = {
+        partition: (order, part)
+        for partition, (order, part) in sorted(decoded.items())
+        if order.generation == generation
+    }
+    whole = algorithm.merge([part for _, part in used.values()])
+    values = np.array(algorithm.credit(whole))
+    values.flags.writeable = False
+    digest, block = credit_block.encode(algorithm.name, generation, whole.n, algorithm.members, values)
+    orders = repr([(partition, tuple(order)) for partition, (order, _) in used.items()])
+    version = WeightsVersion(
+        generation=generation,
+        n=whole.n,
+        digest=hashlib.blake2b(orders.encode(), digest_size=8).hexdigest(),
+    )
+    return CreditSnapshot(digest, block, values, version)

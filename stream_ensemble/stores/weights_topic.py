@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from stream_ensemble.stores.contributions import Key, Order, Stored
 
 log = logging.getLogger(__name__)
 _decode = msgspec.json.Decoder(Weights).decode
+_decode_key = msgspec.json.Decoder(Key).decode
 
 
 def encode_key(key: Key) -> bytes:
@@ -63,15 +65,16 @@ def decode_weights(value: bytes) -> tuple[Key, Order, str, Contribution]:
     return Key(record.task, record.segment), order, record.algorithm, part
 
 
-async def read_partition(reader: LogReader, tp: TopicPartition) -> dict[Key, tuple[Order, str, Contribution]]:
-    """The newest contribution to every key in one partition, read to its end.
+async def read_partition(reader: LogReader, tp: TopicPartition) -> dict[Key, tuple[str, Stored]]:
+    """The newest contribution to every key in one partition, read to its end: algorithm, and as it would
+    stand in Redis.
 
     A record that cannot be read is left out, and said.
 
     Raises:
         ServerUnavailableError: Kafka does not answer.
     """
-    newest: dict[Key, tuple[Order, str, Contribution]] = {}
+    newest: dict[Key, tuple[str, Stored]] = {}
     begin, end = await reader.begin_and_end(tp)
     async for columns in reader.read(tp, begin, end):
         for record in columns.records:
@@ -80,22 +83,64 @@ async def read_partition(reader: LogReader, tp: TopicPartition) -> dict[Key, tup
             except StateError as error:
                 log.error("%s partition %d offset %d: %s", tp.topic, tp.partition, record.offset, error)
                 continue
-            if key not in newest or newest[key][0] <= order:
-                newest[key] = order, algorithm, part
+            if key not in newest or newest[key][1].order <= order:
+                newest[key] = algorithm, Stored(order, to_bytes(part))
     return newest
 
 
 async def read_topic(
-    options: Mapping[str, Any], topic: str, partitions: int
+    options: Mapping[str, Any], topic: str, partitions: int, segments: int
 ) -> list[tuple[Key, int, Stored]]:
-    """Everything in the weights topic as it would stand in Redis: (key, partition, field).
+    """What is in the weights topic as it would stand in Redis: (key, partition, field).
+
+    Args:
+        segments: at most of so many of them, those changed last.
 
     Raises:
         ServerUnavailableError: Kafka does not answer.
     """
-    found = []
+    left_out: set[Key] = set()
+    newest = []
     async with LogReader(dict(options), committed_only=True) as reader:
         for partition in range(partitions):
-            newest = await read_partition(reader, TopicPartition(topic, partition))
-            found += [(key, partition, Stored(o, to_bytes(part))) for key, (o, _, part) in newest.items()]
-    return found
+            newest.append(await _newest(reader, TopicPartition(topic, partition), segments, left_out))
+    return [
+        (key, partition, stored)
+        for partition, values in enumerate(newest)
+        for key, stored in _decoded(topic, partition, values)
+        if key not in left_out
+    ]
+
+
+async def _newest(
+    reader: LogReader, tp: TopicPartition, segments: int, left_out: set[Key]
+) -> Mapping[Key, bytes]:
+    """The newest value of the whole and of the segments changed last, not read yet."""
+    whole: dict[Key, bytes] = {}
+    of_segments: OrderedDict[Key, bytes] = OrderedDict()
+    begin, end = await reader.begin_and_end(tp)
+    async for columns in reader.read(tp, begin, end):
+        for record in columns.records:
+            try:
+                key = _decode_key(record.key or b"")
+            except msgspec.DecodeError:
+                log.error("%s partition %d: a record whose key cannot be read", tp.topic, tp.partition)
+                continue
+            if key.segment is None:
+                whole[key] = record.value or b""
+                continue
+            of_segments[key] = record.value or b""
+            of_segments.move_to_end(key)
+            if len(of_segments) > segments:
+                left_out.add(of_segments.popitem(last=False)[0])
+    return whole | of_segments
+
+
+def _decoded(topic: str, partition: int, values: Mapping[Key, bytes]) -> Iterator[tuple[Key, Stored]]:
+    for value in values.values():
+        try:
+            key, order, _, part = decode_weights(value)
+        except StateError as error:
+            log.error("%s partition %d: %s", topic, partition, error)
+            continue
+        yield key, Stored(order, to_bytes(part))

@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from stream_ensemble import config
@@ -33,12 +34,14 @@ CLASSES = ["x", "y", "z"]
 PARTITIONS = 4
 OUTPUT = [0.5, 0.3, 0.2]
 LIMIT_S = 60.0
+#: Before anything is learned answers are plain means, which tests can tell beforehand.
+MEANS = config.Learning(algorithm="ml_poly")
 
 
 class Worker:
-    """A ``faust -A stream_ensemble.fuse worker`` process, or one of another app."""
+    """A ``faust -A stream_ensemble.fuse worker`` process, or one of the learn app."""
 
-    def __init__(self, settings: config.Settings, folder: Path, app: str = "stream_ensemble.fuse") -> None:
+    def __init__(self, settings: config.Settings, folder: Path, app: str = "fuse") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / "ensemble.toml"
         file.write_text(dump(settings))
@@ -49,7 +52,7 @@ class Worker:
             "STREAM_ENSEMBLE__WORKER__DATA_DIR": str(folder / "data"),
             "PYTHONUNBUFFERED": "1",
         }
-        command = [sys.executable, "-m", "faust", "-A", app, "worker", "-l", "info"]
+        command = [sys.executable, "-m", "faust", "-A", f"stream_ensemble.{app}", "worker", "-l", "info"]
         self.process = ChildProcess(
             app, [*command, "--web-port", str(self.port)], folder / "log.txt", env=environment
         )
@@ -109,7 +112,7 @@ class World:
                     members=list(MEMBERS),
                     task=config.Classification(classes=CLASSES),
                     partitions=PARTITIONS,
-                    **{"deadline_ms": 1000, **ensemble},
+                    **{"deadline_ms": 1000, "learning": MEANS, **ensemble},
                 )
             }
             | dict(beside or {}),
@@ -137,9 +140,12 @@ class World:
         other.topics = config.topic_names(name, self.settings.ensembles[name])
         return other
 
-    def start(self, app: str = "stream_ensemble.fuse") -> Worker:
-        """Start a worker; :meth:`owning` waits for it."""
-        worker = Worker(self.settings, self.folder / f"worker{len(self._workers)}", app)
+    def start(self, app: str = "fuse", *, redis_url: str | None = None) -> Worker:
+        """Start a worker of one of the two apps; :meth:`owning` waits for it."""
+        settings = self.settings
+        if redis_url is not None:
+            settings = msgspec.structs.replace(settings, redis=config.Redis(url=redis_url))
+        worker = Worker(settings, self.folder / f"worker{len(self._workers)}", app)
         self._workers.append(worker)
         return worker
 

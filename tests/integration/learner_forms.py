@@ -140,7 +140,7 @@ def _ensemble() -> config.Ensemble:
         members=list(MEMBERS),
         task=config.Classification(classes=CLASSES),
         partitions=PARTITIONS,
-        learning=config.Learning(half_life=20.0),
+        learning=config.Learning(algorithm="ml_poly", half_life=20.0),
         topics=config.Topics(predictions="{ensemble}.predictions", requests=""),
     )
 

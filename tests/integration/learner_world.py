@@ -68,7 +68,7 @@ class World:
                     members=list(MEMBERS),
                     task=config.Classification(classes=CLASSES),
                     partitions=partitions,
-                    learning=config.Learning(half_life=20.0, **learning),
+                    learning=config.Learning(**{"algorithm": "ml_poly", "half_life": 20.0, **learning}),
                 )
             },
         )

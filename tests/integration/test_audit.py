@@ -123,7 +123,7 @@ async def everything(world: World) -> None:
 
 async def test_it_balances_whatever_came_and_while_workers_go_on(world: World, audit: Command) -> None:
     async with world:
-        first, learner = world.start(), world.start("stream_ensemble.learn")
+        first, learner = world.start(), world.start("learn")
         await world.owning(first)
         await world.owning(learner)
         await everything(world)
@@ -172,7 +172,7 @@ async def test_it_balances_whatever_came_and_while_workers_go_on(world: World, a
 
 async def test_what_does_not_add_up_is_named(world: World, audit: Command) -> None:
     async with world:
-        fuser, learner = world.start(), world.start("stream_ensemble.learn")
+        fuser, learner = world.start(), world.start("learn")
         await world.owning(fuser)
         await world.owning(learner)
         some = ids("r", 12)

@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 from redis.crc import key_slot
 
+from stream_ensemble.core.learning.contribution import Contribution
 from stream_ensemble.embedded import EmbeddedRedis
+from stream_ensemble.kafka.security import client_options
 from stream_ensemble.settings.redis_address import is_cluster
 from stream_ensemble.stores.contributions import Change, Key, Marker, Order
 from stream_ensemble.stores.redis_cluster import ClusterLink
 from stream_ensemble.stores.redis_keys import CLUSTER_SHARDS, RedisKeys
 from stream_ensemble.stores.redis_link import Call, Link, ServerLink
+from stream_ensemble.stores.weights_topic import encode_key, encode_weights, read_topic
 from stream_ensemble.stores.weights_view import WeightsView, view_of
 from tests.integration.learner_world import World, ids, names
 from tests.redis_cluster import RedisCluster
@@ -89,11 +92,11 @@ async def test_learning_goes_on_while_redis_is_away_and_nothing_is_missing_after
             await owner.catch_up()
             assert owner.partition.publisher.degraded is not None
             await until(lambda: _is(lambda: view.degraded == "redis-away"))
-            assert view.current(None).version.n == 10
+            assert view.current().version.n == 10
             server.start()
             await label_all(world, some[20:])
             await owner.catch_up()
-            await until(lambda: _is(lambda: view.current(None).version.n == 30))
+            await until(lambda: _is(lambda: view.current().version.n == 30))
             await until(lambda: _is(lambda: view.degraded is None))
             assert await world.check_against_topics() == 30
             await view.stop()
@@ -119,7 +122,7 @@ async def test_a_cluster_s_node_dies_and_is_replaced_empty_and_nothing_learned_i
             await owner.catch_up()
             await until(lambda: _is(lambda: view.degraded == "redis-away"))
             assert owner.partition.publisher.degraded is not None
-            assert view.current(None).version.n == 10
+            assert view.current().version.n == 10
             await asyncio.to_thread(cluster.replace, node)
             await label_all(world, some[20:])
             await owner.catch_up()
@@ -130,7 +133,7 @@ async def test_a_cluster_s_node_dies_and_is_replaced_empty_and_nothing_learned_i
 
 
 async def _counts(view: WeightsView, n: int) -> bool:
-    return view.current(None).version.n == n
+    return view.current().version.n == n
 
 
 async def _is(holds: Callable[[], bool]) -> bool:
@@ -149,8 +152,8 @@ async def test_a_fuser_that_starts_without_redis_has_what_was_learned(world: Wor
         absent = view_of(nowhere, world.name)
         await absent.start()
         assert absent.degraded == "redis-away"
-        assert absent.current(None).version == present.current(None).version
-        assert absent.current(None).digest == present.current(None).digest
+        assert absent.current().version == present.current().version
+        assert absent.current().digest == present.current().digest
         await absent.stop()
         await present.stop()
 
@@ -196,3 +199,24 @@ async def test_new_weights_are_in_use_within_a_second_of_the_label(world: World)
             await until(partial(_counts, view, n))
             assert clock() - labelled < 1.0
         await view.stop()
+
+
+async def test_of_many_segments_in_the_weights_topic_those_changed_last_are_taken_whole(
+    kafka_bootstrap: str, redis_url: str, ensemble_name: str, tmp_path: Path
+) -> None:
+    world = World(kafka_bootstrap, redis_url, ensemble_name, tmp_path, partitions=2)
+    async with world:
+        written = [(0, None), (0, "a"), (0, "b"), (0, "c"), (1, "a"), (1, "c"), (1, "b"), (0, "b")]
+        for sequence, (partition, segment) in enumerate(written):
+            key, part = Key("class", segment), Contribution(("a", "b", "c"), n=sequence)
+            value = encode_weights(key, partition, Order(0, 1, sequence), "ml_poly", part)
+            await world.write(world.topics.weights, encode_key(key).decode(), value, partition=partition)
+        await world.write(world.topics.weights, "no key", b"{}", partition=1)
+        options = client_options(world.settings.kafka)
+        found = {
+            (key.segment, partition): stored.order.sequence
+            for key, partition, stored in await read_topic(options, world.topics.weights, 2, 2)
+        }
+        assert found == {(None, 0): 0, ("c", 0): 3, ("c", 1): 5, ("b", 0): 7, ("b", 1): 6}
+        everything = await read_topic(options, world.topics.weights, 2, 10)
+        assert len(everything) == 7

@@ -76,6 +76,7 @@ partitions = {PARTITIONS}
 [ensembles.{world.name}.task]
 classes = {json.dumps(world.settings.ensembles[world.name].task.classes)}
 [ensembles.{world.name}.learning]
+algorithm = "ml_poly"
 half_life = 20.0
 """
 

@@ -67,7 +67,7 @@ class Published:
             owner.offer([Change(key, order, to_bytes(part)) for key in KEYS], order)
 
     def has_all(self) -> bool:
-        return self.view.degraded is None and self.view.current(None).version.n == PARTITIONS * self._sequence
+        return self.view.degraded is None and self.view.current().version.n == PARTITIONS * self._sequence
 
     async def stored(self) -> dict[Key, dict[int, Stored]]:
         snapshot = await self.store.read(KEYS)
@@ -185,7 +185,7 @@ async def test_a_node_that_dies_and_comes_back_empty_has_the_same_weights_by_its
         node = cluster.nodes[1]
         node.kill()
         await until(lambda: it.view.degraded == "redis-away")
-        assert it.view.current(None).version.n == PARTITIONS, "fuses on with what it has"
+        assert it.view.current().version.n == PARTITIONS, "fuses on with what it has"
         await until(lambda: all(owner.degraded for owner in it.owners))
         await asyncio.to_thread(comes_back, cluster, node)
         await until_as_before(it, before)

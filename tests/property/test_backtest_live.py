@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from stream_ensemble.config import Classification, Learning
 from stream_ensemble.core.labels.charging import Learned, charge
 from stream_ensemble.core.labels.matching import Charge
+from stream_ensemble.core.labels.parts import Parts
 from stream_ensemble.core.learning import credit_block
 from stream_ensemble.core.learning.backtest import Stream, play
 from stream_ensemble.core.learning.choose import Options, make, named
@@ -49,7 +50,7 @@ def live(stream: Stream, learning: Learning, partitions: int) -> np.ndarray:
     over = lru_cache(partial(make, learning, TASK))
     blocks: dict[str, CreditBlock] = {}
     known: Any = SimpleNamespace(block=blocks.get)
-    parts = [Learned(0, {}) for _ in range(partitions)]
+    parts = [Learned(0, Parts()) for _ in range(partitions)]
     charges: dict[int, Charge] = {}
     fused = []
     for t in range(len(stream.labels)):

@@ -62,8 +62,11 @@ class Weights:
         self.degraded: str | None = None
         self._snapshot = Pool(make(config.learning, config.task, MEMBERS)).snapshot({})
 
-    def current(self, segment: str | None) -> CreditSnapshot:
+    def current(self) -> CreditSnapshot:
         return self._snapshot
+
+    def of_segment(self, segment: str) -> CreditSnapshot | None:
+        return None
 
 
 @dataclass

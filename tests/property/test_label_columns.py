@@ -17,6 +17,7 @@ from stream_ensemble.columnar.fuseds import FusedBatch
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.charging import Learned, charge
 from stream_ensemble.core.labels.matching import Charge, take_labels
+from stream_ensemble.core.labels.parts import Parts
 from stream_ensemble.core.labels.rules import Rules
 from stream_ensemble.core.learning import credit_block
 from stream_ensemble.core.learning.contribution import to_bytes
@@ -152,7 +153,7 @@ class Learner:
         steps = [self._take_fused, self._take_labels]
         for step in reversed(steps) if self._world.labels_first else steps:
             step()
-        learned = charge(Learned(0, {}), self._charges, self._changes, OVER).learned
+        learned = charge(Learned(0, Parts()), self._charges, self._changes, OVER).learned
         verdicts = {}
         for request_id, verdict in self._changes.verdicts.items():
             said = None

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.charging import AlgorithmOver, Learned, charge
 from stream_ensemble.core.labels.matching import take_answer, take_labels
+from stream_ensemble.core.labels.parts import Parts
 from stream_ensemble.core.labels.records import Answer, Feedback
 from stream_ensemble.core.labels.rules import Rules
 from stream_ensemble.core.learning import credit_block
@@ -97,7 +98,7 @@ def learn(over: AlgorithmOver, asked: Sequence[Request], schedule: Sequence[obje
     blocks = _blocks(over)
     store = MemoryLabelStore()
     changes = Changes(store)
-    learned = Learned(0, {})
+    learned = Learned(0, Parts())
     charges: list[object] = []
     for event in [*schedule, None]:
         if event is None:

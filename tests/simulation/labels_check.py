@@ -197,7 +197,7 @@ class LabelsCheck:
             self._world.violation(f"Redis of partition {number}: {error!r}")
 
     def _check_views(self) -> None:
-        seen_by = {w.process.name: w.view.current(None).version for w in self._world.running(Fuser)}
+        seen_by = {w.process.name: w.view.current().version for w in self._world.running(Fuser)}
         self._must(len(set(map(str, seen_by.values()))) <= 1, f"fusers use different weights: {seen_by}")
 
 

@@ -63,7 +63,7 @@ def test_the_ensemble_is_the_demos(settings: Settings) -> None:
     assert ensemble.members == list(scenario.MEMBERS)
     assert ensemble.task.classes == list(scenario.CLASSES)
     assert ensemble.deadline_ms == scenario.DEADLINE_MS
-    assert ensemble.learning.half_life == scenario.HALF_LIFE
+    assert ensemble.learning.algorithm == "bank"
 
 
 def test_the_best_member_goes_bad_halfway() -> None:

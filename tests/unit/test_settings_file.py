@@ -39,7 +39,7 @@ def test_a_minimal_file_gets_the_defaults_of_config() -> None:
     settings = settings_file.loads(MINIMAL)
     assert settings.kafka.bootstrap_servers == ["127.0.0.1:9092"]
     assert settings.ensembles["digits"].deadline_ms == 1000
-    assert settings.ensembles["digits"].learning.algorithm == "ml_poly"
+    assert settings.ensembles["digits"].learning.algorithm == "bank"
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,18 @@ def test_a_minimal_file_gets_the_defaults_of_config() -> None:
             "deadline_ms = -5",
             "[ensembles.digits]",
             "ensembles.digits.deadline_ms = -5: expected a whole number >= 1",
+        ),
+        (
+            "early_decision = true",
+            "[ensembles.digits]",
+            'ensembles.digits.early_decision = true: expected false with learning.algorithm "bank" '
+            "(the default): it does not pool linearly, so nothing is certain before all have answered; to "
+            'decide early, choose learning.algorithm "ml_poly"',
+        ),
+        (
+            'algorithm = "boa"',
+            "[ensembles.digits.learning]",
+            'ensembles.digits.learning.algorithm = "boa": its weights depend on the order of the labels',
         ),
         (
             'deadline_ms = "1s"',
@@ -292,7 +304,7 @@ def test_every_line_of_the_template_may_be_uncommented() -> None:
     named = tomllib.loads(text)
     assert settings_of(named) == every_setting()
     without_rivals = text.replace('security_protocol = "PLAINTEXT"', 'security_protocol = "SASL_SSL"')
-    without_rivals = without_rivals.replace("redis://127", "rediss://127").replace('"ml_poly"', '"fixed"')
+    without_rivals = without_rivals.replace("redis://127", "rediss://127").replace('"bank"', '"fixed"')
     settings = settings_file.loads(without_rivals)
     assert settings.kafka.sasl_password == Secret("…")
 

@@ -60,7 +60,7 @@ class World:
 
     @property
     def n(self) -> int:
-        return self.view.current(None).version.n
+        return self.view.current().version.n
 
 
 async def test_pools_what_all_owners_published() -> None:
@@ -68,7 +68,7 @@ async def test_pools_what_all_owners_published() -> None:
     await world.publish(0, 1, part(3.0, n=10))
     await world.publish(1, 1, part(1.0, n=5))
     await world.view.start()
-    snapshot = world.view.current(None)
+    snapshot = world.view.current()
     assert world.view.degraded is None
     assert (snapshot.version.generation, snapshot.version.n) == (0, 15)
     assert snapshot.block.n == 15
@@ -81,7 +81,7 @@ async def test_before_anything_was_learned_everyone_weighs_the_same() -> None:
     world = World()
     await world.complete(0, 1)
     await world.view.start()
-    snapshot = world.view.current("any segment")
+    snapshot = world.view.current()
     assert world.view.degraded is None
     assert world.log_reads == 0
     assert ALGORITHM.pool(snapshot.values, np.ones((1, 2), np.bool_)).tolist() == [[0.5, 0.5]]
@@ -92,14 +92,14 @@ async def test_new_weights_are_adopted_without_being_asked() -> None:
     world = World()
     await world.complete(0, 1)
     await world.view.start()
-    before = world.view.current(None)
+    before = world.view.current()
     await world.publish(1, 1, part(2.0))
     async with asyncio.timeout(10):
-        while world.view.current(None) is before:
+        while world.view.current() is before:
             world.now += 1.0
             await asyncio.sleep(0.001)
     assert world.n == 1
-    assert world.view.current(None).version.digest != before.version.digest
+    assert world.view.current().version.digest != before.version.digest
     await world.view.stop()
 
 
@@ -108,9 +108,9 @@ async def test_the_snapshot_stays_the_same_object_until_something_changes() -> N
     await world.publish(0, 1, part(3.0))
     await world.publish(1, 1, part(3.0))
     await world.view.refresh()
-    snapshot = world.view.current(None)
+    snapshot = world.view.current()
     await world.view.refresh()
-    assert world.view.current(None) is snapshot
+    assert world.view.current() is snapshot
 
 
 async def test_redis_away_at_start_falls_back_to_the_weights_topic_and_says_so() -> None:
@@ -234,22 +234,22 @@ async def test_after_a_reset_contributions_of_the_older_generation_count_nothing
     await world.publish(0, 9, part(3.0, n=100))
     await world.publish(1, 1, part(3.0, n=2), generation=1)
     await world.view.refresh()
-    version = world.view.current(None).version
+    version = world.view.current().version
     assert (version.generation, version.n) == (1, 2)
-    assert world.view.current(None).block.generation == 1
+    assert world.view.current().block.generation == 1
 
 
 async def test_adopts_at_most_once_per_interval_however_often_it_is_hinted() -> None:
     world = World()
     await world.complete(0, 1)
     await world.view.start()
-    seen = {world.view.current(None).version.digest}
+    seen = {world.view.current().version.digest}
     world.now = 100.0
     began = asyncio.get_running_loop().time()
     for sequence in range(1, 30):
         await world.publish(0, sequence, part(1.0, n=sequence))
         await asyncio.sleep(0.002)
-        seen.add(world.view.current(None).version.digest)
+        seen.add(world.view.current().version.digest)
     intervals = (asyncio.get_running_loop().time() - began) / 0.01
     # The view's clock stands still, so after each adoption it waits for a whole interval.
     assert 1 < len(seen) <= 2 + intervals

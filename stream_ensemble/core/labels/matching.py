@@ -201,6 +201,10 @@ def _check(rules: Rules, fused: Credited, blocks: list[CreditBlock], before: Ver
         strangers = fused.components.keys() - set(block.members)
         if strangers:
             raise RecordError("credit-not-found", f"the credit block does not know {sorted(strangers)}")
+    if any(block.members != blocks[0].members for block in blocks):
+        raise RecordError("credit-not-found", "the segment's credit block is about other members")
+    if fused.credit is not None and fused.credit.segment is not None and fused.segment is None:
+        raise RecordError("credit-not-found", "credit of a segment, but the fused record names none")
     if before is not None and before.label not in rules.index:
         raise RecordError("unknown-class", f"the label to correct, {before.label!r}, is no class of the task")
 

@@ -35,6 +35,14 @@ class Increments:
     maxima: Mapping[str, Floats]
     matrix: Floats | None = None
 
+    def of(self, rows: Sequence[int]) -> Increments:
+        """Those of some rows."""
+        places = np.array(rows, np.intp)
+        return Increments(
+            {name: array[places] for name, array in self.sums.items()},
+            {name: array[places] for name, array in self.maxima.items()},
+        )
+
 
 class Additive(ABC, Generic[Mixing]):
     """Base of the algorithms whose state is sums and maxima over labels; order-free to rounding.
@@ -104,27 +112,29 @@ class Additive(ABC, Generic[Mixing]):
 
     def learn(self, part: Contribution, credit: Vector, labelled: Labelled) -> None:
         """See ``Algorithm``."""
-        taught = self.increments(credit, labelled)
-        self._advance(part, labelled.clock)
-        behind = part.clock - labelled.clock
+        self.add(part, self.increments(credit, labelled), labelled.scale, labelled.clock)
+
+    def add(self, part: Contribution, taught: Increments, scale: Floats, clock: float) -> None:
+        """Add what R labels of one clock teach. Shape: scale R, the labels' weights as in ``Labelled``."""
+        self._advance(part, clock)
+        factor = _Discounts(self.half_lives, part.clock - clock)
         for name, rows in taught.sums.items():
-            increment = (labelled.scale @ rows) * discount(self.half_lives.get(name), behind)
-            part.sums[name] = _onto(part.sums.get(name), increment, np.add)
+            part.sums[name] = _onto(part.sums.get(name), (scale @ rows) * factor.of(name), np.add)
         # A maximum cannot be taken back: a correction leaves it.
-        added = labelled.scale > 0
+        added = scale > 0
         for name, rows in taught.maxima.items():
-            largest = rows[added].max(axis=0, initial=0.0) * discount(self.half_lives.get(name), behind)
+            largest = rows[added].max(axis=0, initial=0.0) * factor.of(name)
             part.maxima[name] = _onto(part.maxima.get(name), largest, np.maximum)
 
     def _advance(self, part: Contribution, clock: float) -> None:
         """Bring the discounted arrays to a newer clock."""
         if clock <= part.clock:
             return
+        factor = _Discounts(self.half_lives, clock - part.clock)
         for arrays in (part.sums, part.maxima):
             for name in arrays:
-                half_life = self.half_lives.get(name)
-                if half_life is not None:
-                    arrays[name] = arrays[name] * discount(half_life, clock - part.clock)
+                if self.half_lives.get(name) is not None:
+                    arrays[name] = arrays[name] * factor.of(name)
         part.clock = clock
 
 
@@ -144,6 +154,23 @@ class AdditiveMean(Additive[Floats]):
         return mean_of(outputs, mixing)
 
 
+class _Discounts:
+    """Factors of arrays after so many labels; there are far fewer half-lives than arrays."""
+
+    def __init__(self, half_lives: Mapping[str, float | None], labels: float) -> None:
+        self._half_lives = half_lives
+        self._labels = labels
+        self._known: dict[float | None, float] = {}
+
+    def of(self, name: str) -> float:
+        """The factor of one array."""
+        half_life = self._half_lives.get(name)
+        factor = self._known.get(half_life)
+        if factor is None:
+            factor = self._known[half_life] = discount(half_life, self._labels)
+        return factor
+
+
 def _onto(held: Vector | None, new: Vector, combine: np.ufunc) -> Vector:
     """``held`` combined with ``new``, in an array of its own.
 
@@ -151,6 +178,9 @@ def _onto(held: Vector | None, new: Vector, combine: np.ufunc) -> Vector:
     """
     if held is None:
         return new
+    if len(held) == len(new):
+        both: Vector = combine(held, new)
+        return both
     result = held.copy()
     result[: len(new)] = combine(result[: len(new)], new)
     return result

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from stream_ensemble.config import Classification, Learning
 from stream_ensemble.core.learning.ada_normal_hedge import AdaNormalHedge
+from stream_ensemble.core.learning.additive import Additive
 from stream_ensemble.core.learning.algorithm import Algorithm
 from stream_ensemble.core.learning.bank import Bank
 from stream_ensemble.core.learning.best_single import BestSingle
@@ -25,6 +27,16 @@ from stream_ensemble.errors import SettingsError
 
 #: The step length where none is given: measured under log loss, see benchmarks/learning.
 DEFAULT_RATE = 0.05
+
+#: Those that no label moves: a segment of theirs would be the whole.
+LEARN_NOTHING = frozenset({"uniform", "fixed"})
+#: Those that a live ensemble is refused, and why.
+ORDER_DEPENDENT = frozenset({"boa"})
+NEEDS_ORDER = (
+    "its weights depend on the order of the labels, which several partitions, late labels and corrections do "
+    "not keep; it is for `stream-ensemble backtest`, a live ensemble needs bank, ml_poly or another "
+    "order-free algorithm"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +85,7 @@ def named(name: str, members: tuple[str, ...], loss: Loss, options: Options) -> 
     return ALGORITHMS[name](members, loss, options)
 
 
-def make(learning: Learning, task: Classification, members: tuple[str, ...]) -> Algorithm:
+def make(learning: Learning, task: Classification, members: tuple[str, ...]) -> Additive[Any]:
     """The algorithm of these settings for K members, for a live ensemble.
 
     Raises:
@@ -85,12 +97,8 @@ def make(learning: Learning, task: Classification, members: tuple[str, ...]) -> 
         algorithm = named(learning.algorithm, members, LogLoss(), options)
     except SettingsError as error:
         raise SettingsError(f"learning.{error}") from None
-    if not algorithm.order_free:
-        raise SettingsError(
-            f"learning.algorithm = {algorithm.name!r}: its weights depend on the order of the labels, which "
-            "several partitions, late labels and corrections do not keep; it is for `stream-ensemble "
-            "backtest`, a live ensemble needs bank, ml_poly or another order-free algorithm"
-        )
+    if not isinstance(algorithm, Additive):
+        raise SettingsError(f"learning.algorithm = {algorithm.name!r}: {NEEDS_ORDER}")
     return algorithm
 
 

@@ -188,14 +188,19 @@ def _raw(arrays: Mapping[str, Vector]) -> dict[str, bytes]:
 
 
 def _vectors(raws: Mapping[str, bytes]) -> dict[str, Vector]:
-    vectors = {}
     for name, raw in raws.items():
         if len(raw) % 8:
             raise StateError(f"array {name!r} has {len(raw)} bytes, which is no whole number of float64")
-        vector = np.frombuffer(raw, "<f8").astype(np.float64)
-        if not np.isfinite(vector).all():
+    # All at once: with many short arrays it is the calls that cost.
+    numbers = np.frombuffer(b"".join(raws.values()), "<f8").astype(np.float64)
+    finite = bool(np.isfinite(numbers).all())
+    vectors, begin = {}, 0
+    for name, raw in raws.items():
+        end = begin + len(raw) // 8
+        vectors[name] = numbers[begin:end]
+        if not finite and not np.isfinite(vectors[name]).all():
             raise StateError(f"array {name!r} holds a number that is not finite")
-        vectors[name] = vector
+        begin = end
     return vectors
 
 

@@ -1,9 +1,4 @@
-"""Segments: contexts with weights of their own, beside the global ones.
-
-Each segment learns with an algorithm of its own from its own requests, and one more ML-Poly per segment
-learns whether to believe the global mixture or the segment's: its two members are these two mixtures. So a
-segment that is like all others loses little. Order-free where the algorithm is.
-"""
+"""A recorded stream played through segments: what ``segment_mixture`` makes live, many rows at a time."""
 
 from __future__ import annotations
 
@@ -15,9 +10,8 @@ from numpy.typing import NDArray
 from stream_ensemble.core.learning.algorithm import Algorithm
 from stream_ensemble.core.learning.backtest import Played, Stream, play
 from stream_ensemble.core.learning.losses import Loss
-from stream_ensemble.core.learning.ml_poly import MLPoly
-
-ARMS = ("everywhere", "segment")
+from stream_ensemble.core.learning.schedule import NEVER
+from stream_ensemble.core.learning.segment_mixture import Belief
 
 
 def play_segments(
@@ -30,7 +24,8 @@ def play_segments(
         segments: T, the number of each row's segment.
         make: the algorithm over the members.
     """
-    everywhere = play(stream, make(), loss)
+    algorithm = make()
+    everywhere = play(stream, algorithm, loss)
     fused, losses, weights = (a.copy() for a in (everywhere.fused, everywhere.losses, everywhere.weights))
     for segment in np.unique(segments):
         rows = np.flatnonzero(segments == segment)
@@ -38,7 +33,9 @@ def play_segments(
         own = play(local, make(), loss)
         both = np.stack([everywhere.fused[rows], own.fused], axis=1)
         somebody = np.repeat(local.awake.any(axis=1, keepdims=True), 2, axis=1)
-        believed = play(Stream(both, somebody, local.labels, local.arrival), MLPoly(ARMS, loss=loss), loss)
+        # What was fused before the segment's first label says nothing about its mixture.
+        arrival = np.where(_learned_before(local) > 0, local.arrival, NEVER)
+        believed = play(Stream(both, somebody, local.labels, arrival), Belief(algorithm.name, loss), loss)
         fused[rows], losses[rows] = believed.fused, believed.losses
         shares = np.stack([everywhere.weights[rows], own.weights], axis=1)
         weights[rows] = (believed.weights[:, :, None] * shares).sum(axis=1)
@@ -50,3 +47,8 @@ def _only(stream: Stream, rows: NDArray[np.int64]) -> Stream:
     arrival = np.searchsorted(rows, stream.arrival[rows])
     # What comes after the last row of the segment comes too late for all of them.
     return Stream(stream.outputs[rows], stream.awake[rows], stream.labels[rows], arrival)
+
+
+def _learned_before(stream: Stream) -> NDArray[np.int64]:
+    """T; how many labels had come before each row."""
+    return np.searchsorted(np.sort(stream.arrival), np.arange(len(stream.arrival)), side="right")

@@ -14,6 +14,7 @@ from stream_ensemble.core.learning import credit_block
 from stream_ensemble.core.learning.bank import Bank
 from stream_ensemble.core.learning.choose import make
 from stream_ensemble.core.learning.contribution import Contribution
+from stream_ensemble.core.learning.segment_mixture import SegmentMixture
 from stream_ensemble.fuser.fusion import KEYFRAME_S, Fusion
 from stream_ensemble.kafka.encode import FusedFormat
 from stream_ensemble.messages import Fused, WeightsVersion
@@ -32,14 +33,21 @@ class Weights:
 
     def __init__(self, algorithm) -> None:  # type: ignore[no-untyped-def]
         self.algorithm = algorithm
+        self.segments: dict[str, CreditSnapshot] = {}
         self.use(algorithm.credit(algorithm.merge([Contribution(MEMBERS)])), 0)
 
     def use(self, values: np.ndarray, n: int) -> None:
-        digest, block = credit_block.encode(self.algorithm.name, 0, n, MEMBERS, values)
-        self.snapshot = CreditSnapshot(digest, block, values, WeightsVersion(generation=0, n=n, digest="v"))
+        self.snapshot = self.of(values, n)
 
-    def current(self, segment: str | None) -> CreditSnapshot:
+    def of(self, values: np.ndarray, n: int) -> CreditSnapshot:
+        digest, block = credit_block.encode(self.algorithm.name, 0, n, MEMBERS, values)
+        return CreditSnapshot(digest, block, values, WeightsVersion(generation=0, n=n, digest="v"))
+
+    def current(self) -> CreditSnapshot:
         return self.snapshot
+
+    def of_segment(self, segment: str) -> CreditSnapshot | None:
+        return self.segments.get(segment)
 
 
 class Time:
@@ -67,6 +75,12 @@ def ended(*awake: tuple[str, ...]) -> tuple[PartitionJoin, Decided, np.ndarray]:
 
 
 def records(fusion: Fusion, join: PartitionJoin, decided: Decided) -> list[Fused]:
+    found = decoded(fusion, join, decided)
+    assert [record.request_id for record in found] == [f"r{r}" for r in range(len(decided))]
+    return found
+
+
+def decoded(fusion: Fusion, join: PartitionJoin, decided: Decided) -> list[Fused]:
     encoded = fusion.encode(join.slots, decided, FORM)
     assert sorted(encoded.order.tolist()) == list(range(len(decided)))
     found = [msgspec.json.decode(value, type=Fused) for value in encoded.values]
@@ -109,7 +123,7 @@ def blocks(fusion: Fusion) -> list[bool]:
 
 def test_a_credit_block_stands_in_the_first_record_that_uses_it_and_again_after_a_minute() -> None:
     time = Time()
-    weights = Weights(make(Learning(), TASK, MEMBERS))
+    weights = Weights(make(Learning(algorithm="ml_poly"), TASK, MEMBERS))
     fusion = Fusion(weights.algorithm, weights, None, time)
     assert blocks(fusion) == [True, False]
     assert blocks(fusion) == [False, False]
@@ -122,12 +136,51 @@ def test_a_credit_block_stands_in_the_first_record_that_uses_it_and_again_after_
 
 
 def test_the_block_in_a_record_is_the_one_its_digest_names() -> None:
-    weights = Weights(make(Learning(), TASK, MEMBERS))
+    weights = Weights(make(Learning(algorithm="ml_poly"), TASK, MEMBERS))
     join, decided, _ = ended(("a", "b"))
     [record] = records(Fusion(weights.algorithm, weights, None, Time()), join, decided)
     assert record.credit is not None and record.credit.blocks is not None
     values = credit_block.decode(record.credit.everywhere, record.credit.blocks[record.credit.everywhere])
     np.testing.assert_array_equal(values, weights.snapshot.values)
+
+
+@pytest.mark.parametrize("name", ["ml_poly", "bank"])
+def test_a_segment_is_fused_with_both_weights_and_its_credit_says_so(name: str) -> None:
+    algorithm = make(Learning(algorithm=name), TASK, MEMBERS)
+    weights, mixture = Weights(algorithm), SegmentMixture(algorithm)
+    weights.use(RNG.random(mixture.width), 40)
+    own = np.concatenate([RNG.random(mixture.width), [0.25, 1.0]])
+    weights.segments = {
+        "north": weights.of(own, 7),
+        "new": weights.of(algorithm.credit(algorithm.merge([])), 0),
+    }
+    join, decided, outputs = ended(("a", "b"), ("a", "b"), ("a", "b"), ("a", "b"))
+    segments = {1: "north", 2: "new", 3: "of no weights"}
+    for r, segment in segments.items():
+        join.slots.segment_of[int(decided.slots[r])] = segment
+    fused = {
+        int(record.request_id[1:]): record
+        for record in decoded(Fusion(algorithm, weights, None, Time()), join, decided)
+    }
+    whole = weights.snapshot.values
+    awake = np.ones((1, 2), np.bool_)
+    for r, record in fused.items():
+        held = weights.segments.get(segments.get(r, ""))
+        assert record.segment == segments.get(r)
+        assert record.credit is not None
+        assert record.credit.everywhere == weights.snapshot.digest
+        assert record.credit.segment == (held.digest if held else None)
+        local = weights.segments["new"].values if held is None else held.values
+        expected = mixture.fuse(whole, local, outputs[r : r + 1], awake)[0]
+        np.testing.assert_allclose(record.output, expected, rtol=1e-14)
+        assert record.weights == dict(zip(MEMBERS, mixture.pool(whole, local, awake)[0], strict=True))
+    carried = {
+        digest for record in fused.values() for digest in (record.credit and record.credit.blocks) or ()
+    }
+    used = [weights.snapshot, weights.segments["north"], weights.segments["new"]]
+    assert carried == {snapshot.digest for snapshot in used}
+    assert fused[1].output != fused[0].output
+    np.testing.assert_array_equal(fused[2].output, algorithm.fuse(whole, outputs[2:3], awake)[0])
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7, 64])

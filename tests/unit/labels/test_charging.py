@@ -8,6 +8,7 @@ import pytest
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.charging import Learned, Outcome, charge
 from stream_ensemble.core.labels.matching import Charge
+from stream_ensemble.core.labels.parts import Parts
 from stream_ensemble.core.learning import credit_block
 from stream_ensemble.core.learning.algorithm import Labelled
 from stream_ensemble.core.learning.contribution import Contribution
@@ -63,7 +64,7 @@ def alone(members: tuple[str, ...], label: int, clock: float = 0.0) -> Contribut
     return part
 
 
-NOTHING = Learned(0, {})
+NOTHING = Learned(0, Parts())
 
 
 def test_one_label_teaches_what_the_algorithm_says() -> None:
@@ -106,7 +107,7 @@ def test_a_label_with_a_segment_counts_in_both_states() -> None:
 
 def test_credit_of_an_older_generation_changes_nothing_and_is_counted() -> None:
     case = Case()
-    held = Learned(3, {None: Contribution(AB, n=5)})
+    held = Learned(3, Parts({None: Contribution(AB, n=5)}))
     outcome = case.charge(held, case.one(case.block(generation=2)))
     assert outcome.learned.parts[None].n == 5
     assert outcome.changed == frozenset()
@@ -115,7 +116,7 @@ def test_credit_of_an_older_generation_changes_nothing_and_is_counted() -> None:
 
 def test_credit_of_a_newer_generation_begins_anew_also_in_segments_without_labels() -> None:
     case = Case()
-    held = Learned(0, {None: Contribution(AB, n=5), "north": Contribution(AB, n=2)})
+    held = Learned(0, Parts({None: Contribution(AB, n=5), "north": Contribution(AB, n=2)}))
     outcome = case.charge(held, case.one(case.block(generation=0)), case.one(case.block(generation=1)))
     assert outcome.learned.generation == 1
     assert {segment: part.n for segment, part in outcome.learned.parts.items()} == {None: 1, "north": 0}

@@ -230,5 +230,54 @@ async def test_many_keys_are_all_looked_at_in_turn() -> None:
     assert await it.stands(keys[45]) is not None
 
 
+async def test_many_fields_go_out_in_several_calls_and_the_marker_after_all_of_them() -> None:
+    it = Published()
+    sizes: list[int] = []
+    publish = it.store.publish
+
+    async def note(partition: int, changes: Sequence[Change]) -> list[bool]:
+        assert await it.marker() is None
+        sizes.append(len(changes))
+        return await publish(partition, changes)
+
+    it.store.publish = note  # type: ignore[method-assign]
+    keys = [Key("class", f"s{n}") for n in range(1200)]
+    it.publisher.offer([*(change(1, key) for key in keys), change(1)], Order(0, 3, 1))
+    await it.publisher.publish()
+    assert (len(sizes), sum(sizes), max(sizes)) == (3, 1201, 500)
+    assert await it.marker() == Marker(Order(0, 3, 1), complete=True)
+    await it.publisher.publish()
+    assert len(sizes) == 3
+
+
+async def test_while_much_is_written_again_the_whole_stays_fresh_and_another_loss_is_noticed() -> None:
+    it = Published()
+    keys = [Key("class", f"s{n}") for n in range(1200)]
+    it.publisher.offer([change(1), *(change(1, key) for key in keys)], Order(0, 3, 1))
+    await it.publisher.publish()
+    it.store.flush_all()
+    await it.publisher.check()
+    seen: list[tuple[Marker | None, Stored | None]] = []
+    publish = it.store.publish
+
+    async def note(partition: int, changes: Sequence[Change]) -> list[bool]:
+        if len(seen) == 1:
+            it.publisher.offer([change(2)], Order(0, 3, 2))
+        if len(seen) == 2:
+            it.store.flush_all()
+        answer = await publish(partition, changes)
+        seen.append((await it.marker(), await it.stands()))
+        return answer
+
+    it.store.publish = note  # type: ignore[method-assign]
+    await it.publisher.publish()
+    assert seen[1] == (Marker(Order(0, 3, 1), complete=False), Stored(Order(0, 3, 1), b"state 1"))
+    assert await it.marker() is None  # emptied before the last call: none may say complete
+    await it.publisher.publish()
+    assert await it.marker() == Marker(Order(0, 3, 2), complete=True)
+    assert await it.stands() == Stored(Order(0, 3, 2), b"state 2")
+    assert [key for key in keys if await it.stands(key) is None] == []
+
+
 def test_the_test_double_keeps_the_bytes_redis_would_keep() -> None:
     assert encode_field(WHOLE, 5, Order(0, 3, 1), b"x").startswith(b"0000000000000000" + b"0000000000000003")

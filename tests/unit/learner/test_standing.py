@@ -7,6 +7,7 @@ import numpy as np
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.charging import Learned
 from stream_ensemble.core.labels.matching import Charge
+from stream_ensemble.core.labels.parts import Parts
 from stream_ensemble.core.learning import credit_block
 from stream_ensemble.core.learning.contribution import Contribution
 from stream_ensemble.core.learning.ml_poly import MLPoly
@@ -27,8 +28,8 @@ def step(standing: Standing, *, labels: int = 0, overtaken_by: Order | None = No
     return standing.after(charges, known, MLPoly, overtaken_by)
 
 
-FRESH = Standing(Learned(0, {}), Order(0, 0, 0), epoch=1)
-HELD = Standing(Learned(0, {None: Contribution(AB, n=4)}), Order(0, 3, 17), epoch=5)
+FRESH = Standing(Learned(0, Parts()), Order(0, 0, 0), epoch=1)
+HELD = Standing(Learned(0, Parts({None: Contribution(AB, n=4)})), Order(0, 3, 17), epoch=5)
 
 
 def test_without_charges_the_standing_and_its_order_stay() -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import typing
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
-from stream_ensemble.config import Classification
-from stream_ensemble.core.learning.choose import ALGORITHMS, Options, make, named
+from stream_ensemble.config import Classification, Learning
+from stream_ensemble.core.learning.choose import ALGORITHMS, ORDER_DEPENDENT, Options, make, named
 from stream_ensemble.core.learning.losses import LogLoss
 from stream_ensemble.errors import SettingsError
 
@@ -28,7 +30,13 @@ def test_every_name_makes_the_algorithm_that_says_it(name: str) -> None:
     algorithm = named(name, MEMBERS, LogLoss(), Options(weights={"a": 1.0}))
     assert algorithm.name == name
     assert algorithm.members == MEMBERS
-    assert algorithm.order_free == (name != "boa")
+    assert algorithm.order_free == (name not in ORDER_DEPENDENT)
+
+
+def test_the_settings_can_name_every_one_and_bank_is_the_default() -> None:
+    (field,) = [field for field in msgspec.structs.fields(Learning) if field.name == "algorithm"]
+    assert typing.get_args(field.type.__origin__) == tuple(ALGORITHMS)
+    assert field.default == "bank"
 
 
 @pytest.mark.parametrize("name", [name for name in ALGORITHMS if name != "boa"])

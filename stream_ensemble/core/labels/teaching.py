@@ -1,0 +1,137 @@
+"""What labels teach: the whole in groups that share a credit block, segments all at once.
+
+A segment has credit of its own, so of many segments each has few labels: what they teach is worked out
+together, with one credit a row, and then added segment by segment.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from stream_ensemble.core.labels.matching import Charge
+from stream_ensemble.core.learning.additive import Additive, Floats, Increments
+from stream_ensemble.core.learning.algorithm import Labelled
+from stream_ensemble.core.learning.contribution import Vector
+from stream_ensemble.core.learning.segment_mixture import SegmentMixture
+from stream_ensemble.messages import CreditBlock
+
+#: Makes the algorithm of the settings over other members than today's.
+AlgorithmOver = Callable[[tuple[str, ...]], Additive[Any]]
+
+
+class Taught(NamedTuple):
+    """What some labels of one clock teach one segment (None: the whole), for ``algorithm.add``.
+
+    ``new`` is how many of them are a request's first.
+    """
+
+    segment: str | None
+    algorithm: Additive[Any]
+    increments: Increments
+    scale: Floats
+    clock: float
+    new: int
+
+
+@dataclass(frozen=True, slots=True)
+class Credits:
+    """The credit blocks that charges name, by digest, and which of them count: those of this generation."""
+
+    blocks: Mapping[str, tuple[CreditBlock, Vector]]
+    generation: int
+    algorithm_over: AlgorithmOver
+
+    def no_effect(self, *digests: str) -> str | None:
+        """Why labels charged against these blocks together change nothing, if so: the word to count."""
+        found = [self.blocks[digest] for digest in digests]
+        if any(block.generation < self.generation for block, _ in found):
+            return "older-generation"
+        mixture = self.mixture(found[0][0].members)
+        fits = len(found[0][1]) == mixture.width and all(mixture.fits(values) for _, values in found)
+        ours = all(block.algorithm == mixture.name for block, _ in found)
+        return None if ours and fits else "other-algorithm"
+
+    def mixture(self, members: tuple[str, ...]) -> SegmentMixture:
+        """That of the settings over these members."""
+        return _mixture(self.algorithm_over, members)
+
+
+def teach_whole(charges: Sequence[Charge], held: Credits, counts: Counter[str]) -> Iterator[Taught]:
+    """What charges teach the whole; ``counts`` is told of what has no effect."""
+    groups: dict[str, list[Charge]] = {}
+    for one in charges:
+        groups.setdefault(one.credit.everywhere, []).append(one)
+    for digest, group in groups.items():
+        no_effect = held.no_effect(digest)
+        if no_effect:
+            counts[no_effect] += len(group)
+            continue
+        block, values = held.blocks[digest]
+        algorithm = held.algorithm_over(block.members)
+        labelled = _labelled(group, block.members, block.n)
+        taught = algorithm.increments(values, labelled)
+        yield Taught(None, algorithm, taught, labelled.scale, block.n, sum(one.first for one in group))
+
+
+def teach_segments(charges: Sequence[Charge], held: Credits, counts: Counter[str]) -> Iterator[Taught]:
+    """What charges teach the segments of their requests."""
+    alike: dict[tuple[tuple[str, ...], int], list[Charge]] = {}
+    for one in charges:
+        own = one.credit.segment
+        if own is None or one.segment is None:
+            continue
+        no_effect = held.no_effect(one.credit.everywhere, own)
+        if no_effect:
+            counts[no_effect] += 1
+            continue
+        block, values = held.blocks[own]
+        alike.setdefault((block.members, len(values)), []).append(one)
+    for (members, _), some in alike.items():
+        yield from _teach_alike(members, some, held)
+
+
+def _teach_alike(members: tuple[str, ...], charges: Sequence[Charge], held: Credits) -> Iterator[Taught]:
+    """The same of R charges whose credit has one layout."""
+    blocks = held.blocks
+    groups: dict[tuple[str | None, str], list[int]] = {}
+    for row, one in enumerate(charges):
+        groups.setdefault((one.segment, one.credit.segment or ""), []).append(row)
+    everywhere = np.stack([blocks[one.credit.everywhere][1] for one in charges])
+    own = np.stack([blocks[one.credit.segment or ""][1] for one in charges])
+    labelled = _labelled(charges, members, 0)
+    taught = held.mixture(members).increments(everywhere, own, labelled)
+    algorithm = held.algorithm_over(members)
+    for (segment, digest), rows in groups.items():
+        new = sum(charges[row].first for row in rows)
+        clock = blocks[digest][0].n
+        yield Taught(segment, algorithm, taught.of(rows), labelled.scale[rows], clock, new)
+
+
+@lru_cache(64)
+def _mixture(algorithm_over: AlgorithmOver, members: tuple[str, ...]) -> SegmentMixture:
+    return SegmentMixture(algorithm_over(members))
+
+
+def _labelled(charges: Sequence[Charge], members: tuple[str, ...], clock: int) -> Labelled:
+    """R charges as arrays, K members, C classes."""
+    column = {member: k for k, member in enumerate(members)}
+    classes = len(next(iter(charges[0].components.values()), ()))
+    outputs = np.zeros((len(charges), len(column), classes))
+    awake = np.zeros((len(charges), len(column)), np.bool_)
+    for r, one in enumerate(charges):
+        for member, output in one.components.items():
+            outputs[r, column[member]] = output
+            awake[r, column[member]] = True
+    return Labelled(
+        outputs=outputs,
+        awake=awake,
+        labels=np.array([one.label for one in charges], np.int64),
+        scale=np.array([one.sign * one.weight for one in charges], np.float64),
+        clock=float(clock),
+    )
