@@ -74,9 +74,9 @@ def teach_whole(charges: Sequence[Charge], held: Credits, counts: Counter[str]) 
             continue
         block, values = held.blocks[digest]
         algorithm = held.algorithm_over(block.members)
-        labelled = _labelled(group, block.members, block.n)
+        labelled = _labelled(group, block.members, float(block.n))
         taught = algorithm.increments(values, labelled)
-        yield Taught(None, algorithm, taught, labelled.scale, block.n, sum(one.first for one in group))
+        yield Taught(None, algorithm, taught, labelled.scale, labelled.clock, sum(one.first for one in group))
 
 
 def teach_segments(charges: Sequence[Charge], held: Credits, counts: Counter[str]) -> Iterator[Taught]:
@@ -104,12 +104,12 @@ def _teach_alike(members: tuple[str, ...], charges: Sequence[Charge], held: Cred
         groups.setdefault((one.segment, one.credit.segment or ""), []).append(row)
     everywhere = np.stack([blocks[one.credit.everywhere][1] for one in charges])
     own = np.stack([blocks[one.credit.segment or ""][1] for one in charges])
-    labelled = _labelled(charges, members, 0)
+    labelled = _labelled(charges, members, 0.0)
     taught = held.mixture(members).increments(everywhere, own, labelled)
     algorithm = held.algorithm_over(members)
     for (segment, digest), rows in groups.items():
         new = sum(charges[row].first for row in rows)
-        clock = blocks[digest][0].n
+        clock = float(blocks[digest][0].n)
         yield Taught(segment, algorithm, taught.of(rows), labelled.scale[rows], clock, new)
 
 
@@ -118,7 +118,7 @@ def _mixture(algorithm_over: AlgorithmOver, members: tuple[str, ...]) -> Segment
     return SegmentMixture(algorithm_over(members))
 
 
-def _labelled(charges: Sequence[Charge], members: tuple[str, ...], clock: int) -> Labelled:
+def _labelled(charges: Sequence[Charge], members: tuple[str, ...], clock: float) -> Labelled:
     """R charges as arrays, K members, C classes."""
     column = {member: k for k, member in enumerate(members)}
     classes = len(next(iter(charges[0].components.values()), ()))
@@ -133,5 +133,5 @@ def _labelled(charges: Sequence[Charge], members: tuple[str, ...], clock: int) -
         awake=awake,
         labels=np.array([one.label for one in charges], np.int64),
         scale=np.array([one.sign * one.weight for one in charges], np.float64),
-        clock=float(clock),
+        clock=clock,
     )
