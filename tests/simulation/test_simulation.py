@@ -18,7 +18,7 @@ from tests.simulation.shrink import shrink
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "effects.md").read_text()
-SEEDS = 200
+SEEDS = 100
 EFFECTS = [("fuse", effect) for effect in FUSER] + [("learn", effect) for effect in LEARNER]
 
 
