@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +15,13 @@ from aiokafka.structs import TopicPartition
 
 from stream_ensemble.config import TopicNames
 from stream_ensemble.errors import ServerUnavailableError
+from stream_ensemble.kafka.admin import PATIENCE_S
 
 #: The learner commits offsets, verdicts and contributions in one transaction, but partitions learn of its end
 #: one after the other: ends that stay for so long belong together.
 _SETTLED_S = 0.05
 _TRIES = 200
+_ASK_AGAIN_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +75,24 @@ async def committed_offsets(client: AIOKafkaAdminClient, groups: Sequence[str]) 
     found: dict[TopicPartition, int] = {}
     try:
         for group in groups:
-            offsets: Mapping[Any, Any] = await client.list_consumer_group_offsets(group)
+            offsets = await _offsets_of(client, group)
             found |= {tp: max(0, meta.offset) for tp, meta in offsets.items()}
     except KafkaError as error:
         raise ServerUnavailableError(f"the offsets of {', '.join(groups)} cannot be read: {error}") from error
     return found
+
+
+async def _offsets_of(client: AIOKafkaAdminClient, group: str) -> Mapping[Any, Any]:
+    """Asked again for a while: a broker that never had a group first makes the topic of their offsets."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            offsets: Mapping[Any, Any] = await client.list_consumer_group_offsets(group)
+            return offsets
+        except KafkaError as error:
+            if not error.retriable or time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(_ASK_AGAIN_S)
 
 
 async def spans_of(
