@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 _TICK_S = 0.01
 #: A topic whose end was seen within this time has nothing to give at the moment.
 _AT_END_S = 1.0
+#: A fetch of columnar records alone may hold more requests than the cap: so many times it are borne while
+#: those furthest behind catch up.
+_AT_MOST = 2
 #: Topics that were held are read again below this share of the cap.
 _RESUME_AT = 0.9
 #: Chunks of one partition and fetch are processed in one go up to this size.
@@ -119,7 +122,9 @@ class FuseOwner:
         await self._renew(ensemble, number, partition)
 
     async def _bound(self, ensemble: FusedEnsemble, number: int, partition: FuserPartition) -> None:
-        """At the cap of open requests read only the topics furthest behind; over it, decide the oldest."""
+        """At the cap of open requests read only the topics furthest behind; where that cannot help, or what
+        was already on its way fills it twice, decide the oldest.
+        """
         cap = ensemble.config.max_open_requests
         inputs = ensemble.inputs_of(number)
         held = {tp for tp in inputs if tp in self._held}
@@ -132,7 +137,7 @@ class FuseOwner:
             at_end = [topic.end_asked_at > recently for topic in topics]
             ahead = furthest_ahead([topic.log_time for topic in topics], at_end)
             await self._hold(held, {tp for tp, hold in zip(inputs, ahead, strict=True) if hold})
-            if still_open > cap:
+            if still_open > cap and (not any(ahead) or still_open > _AT_MOST * cap):
                 partition.relieve(still_open - cap)
         elif held:
             await self._hold(held, set())
