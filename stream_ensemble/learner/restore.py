@@ -24,7 +24,7 @@ from stream_ensemble.learner.refill import refill
 from stream_ensemble.learner.standing import Standing
 from stream_ensemble.stores.contributions import Change, Key, Order
 from stream_ensemble.stores.labels import LabelStore, Position
-from stream_ensemble.stores.weights_topic import read_partition
+from stream_ensemble.stores.weights_topic import Written, read_partition
 
 log = logging.getLogger(__name__)
 
@@ -66,14 +66,21 @@ async def committed_by(
     Raises:
         KafkaError, TimeoutError: Kafka does not answer.
     """
-    fused, feedback = ensemble.inputs_of(p)
     admin = AIOKafkaAdminClient(**options)
     await admin.start()
     try:
-        async with asyncio.timeout(_ANSWER_S):
-            found = await _offsets(admin, group_id, [fused, feedback])
+        return await last_committed(admin, group_id, ensemble, p)
     finally:
         await admin.close()
+
+
+async def last_committed(
+    admin: AIOKafkaAdminClient, group_id: str, ensemble: LearnedEnsemble, p: int
+) -> Committed:
+    """:func:`committed_by`, asked through a client that is there."""
+    fused, feedback = ensemble.inputs_of(p)
+    async with asyncio.timeout(_ANSWER_S):
+        found = await _offsets(admin, group_id, [fused, feedback])
     offsets = {tp: None if at.offset < 0 else at.offset for tp, at in found.items()}
     epoch, _, owner = (found[feedback].metadata if feedback in found else "").partition(":")
     return Committed(offsets.get(fused), offsets.get(feedback), int(epoch) if epoch.isdigit() else 0, owner)
@@ -120,7 +127,7 @@ async def restore(ensemble: LearnedEnsemble, p: int, store: LabelStore, owner: s
             applied=0,
         )
         position = await refill(reader, ensemble, p, store, begin, last_owner=committed.owner)
-    order = max([Order(0, 0, 0), *(order for order, _, _ in weights.values())])
+    order = max([Order(0, 0, 0), *(written.order for written in weights.values())])
     usable = _usable(weights, order.generation, ensemble)
     parts = {key.segment: part for key, (_, part) in usable.items()}
     return Restored(
@@ -136,11 +143,11 @@ async def restore(ensemble: LearnedEnsemble, p: int, store: LabelStore, owner: s
 
 
 def _usable(
-    weights: dict[Key, tuple[Order, str, Contribution]], generation: int, ensemble: LearnedEnsemble
+    weights: dict[Key, Written], generation: int, ensemble: LearnedEnsemble
 ) -> dict[Key, tuple[Order, Contribution]]:
     """The contributions to go on with: of this generation, task and algorithm."""
     usable = {}
-    for key, (order, algorithm, part) in weights.items():
+    for key, (order, algorithm, part, _) in weights.items():
         if order.generation != generation or key.task != ensemble.task:
             continue
         if algorithm != ensemble.algorithm.name:

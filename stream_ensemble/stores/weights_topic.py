@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from aiokafka.structs import TopicPartition
@@ -63,26 +63,66 @@ def decode_weights(value: bytes) -> tuple[Key, Order, str, Contribution]:
     return Key(record.task, record.segment), order, record.algorithm, part
 
 
-async def read_partition(reader: LogReader, tp: TopicPartition) -> dict[Key, tuple[Order, str, Contribution]]:
-    """The newest contribution to every key in one partition, read to its end.
+class Written(NamedTuple):
+    """The newest record of one key in one partition, and when it was written (ms)."""
+
+    order: Order
+    algorithm: str
+    part: Contribution
+    at: int
+
+
+def as_stored(written: Written) -> Stored:
+    """A record as it stands in Redis."""
+    return Stored(written.order, to_bytes(written.part))
+
+
+class PartitionLog:
+    """One partition of the weights topic, read on from where it was left.
 
     A record that cannot be read is left out, and said.
+
+    Attributes:
+        newest: the newest contribution to every key.
+    """
+
+    def __init__(self, tp: TopicPartition) -> None:
+        self.newest: dict[Key, Written] = {}
+        self._tp = tp
+        self._next = 0
+
+    async def read_on(self, reader: LogReader) -> None:
+        """Read to the end there is now.
+
+        Raises:
+            ServerUnavailableError: Kafka does not answer.
+        """
+        begin, end = await reader.begin_and_end(self._tp)
+        async for columns in reader.read(self._tp, max(begin, self._next), end):
+            places = zip(columns.records, columns.offsets.tolist(), columns.appended.tolist(), strict=True)
+            for record, offset, at in places:
+                try:
+                    self._take(record, at)
+                except StateError as error:
+                    tp = self._tp
+                    log.error("%s partition %d offset %d: %s", tp.topic, tp.partition, offset, error)
+        self._next = max(self._next, end)
+
+    def _take(self, record: Any, at: int) -> None:
+        key, order, algorithm, part = decode_weights(record.value or b"")
+        if key not in self.newest or self.newest[key].order <= order:
+            self.newest[key] = Written(order, algorithm, part, at)
+
+
+async def read_partition(reader: LogReader, tp: TopicPartition) -> dict[Key, Written]:
+    """The newest contribution to every key in one partition, read to its end.
 
     Raises:
         ServerUnavailableError: Kafka does not answer.
     """
-    newest: dict[Key, tuple[Order, str, Contribution]] = {}
-    begin, end = await reader.begin_and_end(tp)
-    async for columns in reader.read(tp, begin, end):
-        for record in columns.records:
-            try:
-                key, order, algorithm, part = decode_weights(record.value or b"")
-            except StateError as error:
-                log.error("%s partition %d offset %d: %s", tp.topic, tp.partition, record.offset, error)
-                continue
-            if key not in newest or newest[key][0] <= order:
-                newest[key] = order, algorithm, part
-    return newest
+    partition = PartitionLog(tp)
+    await partition.read_on(reader)
+    return partition.newest
 
 
 async def read_topic(
@@ -97,5 +137,5 @@ async def read_topic(
     async with LogReader(dict(options), committed_only=True) as reader:
         for partition in range(partitions):
             newest = await read_partition(reader, TopicPartition(topic, partition))
-            found += [(key, partition, Stored(o, to_bytes(part))) for key, (o, _, part) in newest.items()]
+            found += [(key, partition, as_stored(written)) for key, written in newest.items()]
     return found
