@@ -38,9 +38,7 @@ def weights(world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> 
 
 async def owners(world: World, stack: AsyncExitStack) -> list[Owner]:
     """An owner of each partition."""
-    return [
-        await stack.enter_async_context(world.owner(p, host=f"host{p}")) for p in range(world.partitions)
-    ]
+    return [await stack.enter_async_context(world.owner(p, host=f"host{p}")) for p in range(world.partitions)]
 
 
 async def learned(world: World, some: list[str]) -> None:
