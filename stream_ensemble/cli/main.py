@@ -22,7 +22,10 @@ COMMANDS = {
     "init": ("stream_ensemble.cli.init", "write a commented ensemble.toml"),
     "check": ("stream_ensemble.cli.check", "say what is wrong with settings, topics and servers"),
     "topics": ("stream_ensemble.cli.topics", "make the topics of all ensembles right"),
-    "weights": ("stream_ensemble.cli.weights.command", "look at the learned weights and check them"),
+    "weights": (
+        "stream_ensemble.cli.weights.command",
+        "look at the learned weights, check them, pin or reset them",
+    ),
     "backtest": ("stream_ensemble.cli.backtest.command", "play a recorded stream with late labels"),
     "demo": ("stream_ensemble.demo.command", "show the main job on real models and servers"),
 }

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 
 from stream_ensemble.core.fusion.early import decided_early
@@ -16,7 +17,7 @@ from stream_ensemble.core.join.slots import Slots
 from stream_ensemble.core.learning.algorithm import Algorithm
 from stream_ensemble.kafka.encode import Encoded, FusedFormat, FusedRows, together
 from stream_ensemble.kafka.encode_fast import single
-from stream_ensemble.messages import Credit, CreditBlock
+from stream_ensemble.messages import Credit, CreditBlock, WeightsVersion
 from stream_ensemble.stores.credit_snapshot import CreditSnapshot
 
 #: A credit block stands again in the fused log at least this often (s): a keyframe.
@@ -30,6 +31,15 @@ class Weights(Protocol):
 
     def current(self, segment: str | None) -> CreditSnapshot:
         """The weights in use for a segment (None: everywhere)."""
+
+
+class Issued(NamedTuple):
+    """What requests are fused with: an algorithm and its credit, named by a digest, and their version."""
+
+    digest: str
+    algorithm: Algorithm
+    values: NDArray[np.float64]
+    version: WeightsVersion
 
 
 class Fusion:
@@ -73,7 +83,7 @@ class Fusion:
         found = np.zeros(len(numbers), np.bool_)
         for segment, places in self._by_segment(slots, numbers):
             rows = slots.row(numbers[places])
-            pooled = partial(self._pooled_weights, self._weights.current(segment))
+            pooled = partial(self._pooled_weights, self._issued(self._weights.current(segment), segment))
             awake = slots.awake[rows]
             awaited = slots.expected[rows] & ~slots.answered[rows]
             found[places] = decided_early(slots.outputs[rows], awake, awaited, pooled, self._highest)
@@ -99,8 +109,9 @@ class Fusion:
         snapshot = self._weights.current(segment)
         components = slots.outputs[rows]
         awake = slots.awake[rows]
-        weights = self._weights_of(snapshot, awake)
-        outputs = self._pool(snapshot, components, awake, weights)
+        issued = self._issued(snapshot, segment)
+        weights = self._weights_of(issued, awake)
+        outputs = self._pool(issued, components, awake, weights)
         if self._prior is not None:
             outputs[status == Status.FALLBACK] = self._prior
         return FusedRows(
@@ -118,48 +129,56 @@ class Fusion:
             abstained=slots.abstained[rows],
             expected=slots.expected[rows],
             segment=segment,
-            version=snapshot.version,
+            version=issued.version,
             degraded=self._weights.degraded,
             credit=Credit(everywhere=snapshot.digest),
             blocks=self._keyframe(snapshot, status),
             traces=_traces(slots, numbers) if slots.trace_of else {},
         )
 
-    def _weights_of(self, snapshot: CreditSnapshot, awake: NDArray[np.uint64]) -> NDArray[np.float64]:
+    def _issued(self, snapshot: CreditSnapshot, segment: str | None) -> Issued:
+        """What requests are fused with; their credit is the snapshot's, even under a pin."""
+        pinned = snapshot.pins.of(segment) if snapshot.pins else None
+        if pinned is None:
+            return Issued(snapshot.digest, self._algorithm, snapshot.values, snapshot.version)
+        version = structs.replace(snapshot.version, pin=pinned.number)
+        return Issued(pinned.digest, pinned.algorithm, pinned.values, version)
+
+    def _weights_of(self, issued: Issued, awake: NDArray[np.uint64]) -> NDArray[np.float64]:
         """Weights over the awake members, R x K, or 1 x K where all have the same members awake.
 
         One pooling per set of awake members and credit.
         """
         if (awake == awake[0]).all():
-            return self._pooled_weights(snapshot, int(awake[0]))[None]
+            return self._pooled_weights(issued, int(awake[0]))[None]
         masks, which = np.unique(awake, return_inverse=True)
-        table = np.stack([self._pooled_weights(snapshot, mask) for mask in masks.tolist()])
+        table = np.stack([self._pooled_weights(issued, mask) for mask in masks.tolist()])
         weights: NDArray[np.float64] = table[which]
         return weights
 
-    def _pooled_weights(self, snapshot: CreditSnapshot, mask: int) -> NDArray[np.float64]:
-        known = self._pooled.get((snapshot.digest, mask))
+    def _pooled_weights(self, issued: Issued, mask: int) -> NDArray[np.float64]:
+        known = self._pooled.get((issued.digest, mask))
         if known is None:
             if len(self._pooled) > 4096:
                 self._pooled.clear()
-            members = len(snapshot.block.members)
+            members = len(issued.algorithm.members)
             awake = np.array([[mask >> k & 1 for k in range(members)]], np.bool_)
-            known = self._algorithm.pool(snapshot.values, awake)[0]
-            self._pooled[snapshot.digest, mask] = known
+            known = issued.algorithm.pool(issued.values, awake)[0]
+            self._pooled[issued.digest, mask] = known
         return known
 
     def _pool(
         self,
-        snapshot: CreditSnapshot,
+        issued: Issued,
         components: NDArray[np.float64],
         awake: NDArray[np.uint64],
         weights: NDArray[np.float64],
     ) -> NDArray[np.float64]:
-        if self._algorithm.linear:
+        if issued.algorithm.linear:
             return linear_pool(components, weights)
         members = np.arange(components.shape[1], dtype=np.uint64)
         is_awake = (awake[:, None] >> members & np.uint64(1)).astype(np.bool_)
-        return self._algorithm.fuse(snapshot.values, components, is_awake)
+        return issued.algorithm.fuse(issued.values, components, is_awake)
 
     def _keyframe(self, snapshot: CreditSnapshot, status: NDArray[np.uint8]) -> dict[str, CreditBlock] | None:
         """The credit block, for the first pooled record that uses it, and again once a minute."""

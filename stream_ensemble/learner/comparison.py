@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stream_ensemble.core.learning.contribution import PER_ARM, Contribution, Vector, realigned, to_bytes
+from stream_ensemble.core.learning.contribution import PER_ARM, Contribution, Vector, realigned
 from stream_ensemble.learner.cut import Cut
 from stream_ensemble.learner.ensemble import LearnedEnsemble
 from stream_ensemble.learner.replay import Replayed
-from stream_ensemble.stores.contributions import Key, Order, Stored
+from stream_ensemble.stores.contributions import Key, Order
+from stream_ensemble.stores.control_state import CONTROLS
 from stream_ensemble.stores.weights_topic import Written
 
 #: Of the sum of |increments|: what two orders of adding may differ by.
@@ -51,15 +52,19 @@ def differences(ensemble: LearnedEnsemble, p: int, live: Cut, replayed: Replayed
         sizes = replayed.sizes.get(segment, {})
         for what, found, wanted in _unlike(held, expected, sizes, maxima=not replayed.corrected):
             yield Difference(key, p, "weights topic", what, found, wanted)
-    generation = max([0, *(written.order.generation for written in live.weights.values())])
+    generation = max([0, *(stored.order.generation for stored in live.stored.values())])
     if generation != replayed.generation:
         key = Key(ensemble.task)
         yield Difference(key, p, "weights topic", "generation", str(generation), str(replayed.generation))
+    if live.controls != replayed.controls:
+        expected_number = f"number {replayed.controls.number}"
+        found_number = f"number {live.controls.number}"
+        yield Difference(CONTROLS, p, "weights topic", "control state", found_number, expected_number)
     yield from _in_redis(p, live)
 
 
 def _usable(ensemble: LearnedEnsemble, live: Cut) -> dict[Key, Written]:
-    generation = max([0, *(written.order.generation for written in live.weights.values())])
+    generation = max([0, *(stored.order.generation for stored in live.stored.values())])
     return {
         key: written
         for key, written in live.weights.items()
@@ -78,7 +83,9 @@ def _unlike(
         if numbers[0] != numbers[1]:
             yield name, f"{numbers[0]:g}", f"{numbers[1]:g}"
     for name in sorted(one.sums.keys() | other.sums.keys()):
-        allowed = TOLERANCE * float(np.sum(sizes.get(name, 0.0)))
+        # What is learned beside the algorithm's own arrays is of regrets too: they say its scale.
+        size = sizes[name].sum() if name in sizes else sum(each.sum() for each in sizes.values())
+        allowed = TOLERANCE * float(size)
         yield from _unlike_arrays(name, members, one.sums.get(name), other.sums.get(name), allowed)
     for name in sorted(one.maxima.keys() | other.maxima.keys()) if maxima else ():
         largest = float(np.max(other.maxima.get(name, np.zeros(1)), initial=0.0))
@@ -109,21 +116,16 @@ def _in_redis(p: int, live: Cut) -> Iterator[Difference]:
     for (key, _), error in live.redis.damaged.items():
         if key is not None:
             yield Difference(key, p, "redis", "field", f"damaged ({error})", "the weights topic's")
-    for key, written in live.weights.items():
+    for key, expected in live.stored.items():
         stored = live.redis.fields.get(key, {}).get(p)
         if (key, p) in live.redis.damaged:
             continue
         if stored is None:
-            yield Difference(key, p, "redis", "field", "missing", told(written.order))
-        elif stored.order != written.order:
-            yield Difference(key, p, "redis", "order", told(stored.order), told(written.order))
-        else:
-            yield from _other_bytes(key, p, stored, written)
-
-
-def _other_bytes(key: Key, p: int, stored: Stored, written: Written) -> Iterator[Difference]:
-    if stored.value != to_bytes(written.part):
-        yield Difference(key, p, "redis", "bytes", "other ones", "those of the weights topic")
+            yield Difference(key, p, "redis", "field", "missing", told(expected.order))
+        elif stored.order != expected.order:
+            yield Difference(key, p, "redis", "order", told(stored.order), told(expected.order))
+        elif stored.value != expected.value:
+            yield Difference(key, p, "redis", "bytes", "other ones", "those of the weights topic")
 
 
 def told(order: Order) -> str:

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 
 from aiokafka.admin import AIOKafkaAdminClient
 
+from stream_ensemble.core.learning.control import NOTHING
 from stream_ensemble.errors import ServerUnavailableError, StateError
 from stream_ensemble.kafka.tail import LogReader
 from stream_ensemble.learner.ensemble import LearnedEnsemble
 from stream_ensemble.learner.restore import Committed, last_committed
-from stream_ensemble.stores.contributions import ContributionStore, Key, Order, Snapshot
+from stream_ensemble.messages import ControlState
+from stream_ensemble.stores.contributions import ContributionStore, Key, Order, Snapshot, Stored
 from stream_ensemble.stores.weights_topic import PartitionLog, Written
 
 _ASK_AGAIN_S = 0.02
@@ -31,6 +33,8 @@ class Cut:
     Attributes:
         fused: next offset of fused p, ``feedback`` that of feedback p, as last committed; 0: nothing was.
         weights: the newest record of every key.
+        controls: the newest control state.
+        stored: all of that as it should stand in Redis.
         redis: what Redis held of these keys then; None: it did not answer.
         redis_away: why.
     """
@@ -38,6 +42,8 @@ class Cut:
     fused: int
     feedback: int
     weights: Mapping[Key, Written]
+    controls: ControlState
+    stored: Mapping[Key, Stored]
     redis: Snapshot | None
     redis_away: str | None = None
 
@@ -46,7 +52,7 @@ class Cut:
         """Does Redis hold every contribution of this very order?"""
         if self.redis is None:
             return False
-        return all(_order(self.redis, key) == written.order for key, written in self.weights.items())
+        return all(_order(self.redis, key) == stored.order for key, stored in self.stored.items())
 
 
 async def cut(
@@ -74,10 +80,12 @@ async def cut(
     while True:
         before = await last_committed(admin, ensemble.group_id, ensemble, p)
         await weights.read_on(reader)
-        held, away = await _held(store, p, list(weights.newest))
+        stored = weights.stored()
+        held, away = await _held(store, p, list(stored))
         after = await last_committed(admin, ensemble.group_id, ensemble, p)
         if _offsets(before) == _offsets(after):
-            found = Cut(*_offsets(after), dict(weights.newest), held, away)
+            controls = weights.controls.state if weights.controls else NOTHING
+            found = Cut(*_offsets(after), dict(weights.newest), controls, stored, held, away)
             if found.agrees or held is None:
                 return found
         if clock() > give_up:

@@ -200,6 +200,7 @@ class LearnerPartition:
         found = self._reader.read(columns)
         here.labels += len(found)
         here.charges += take_labels(here.changes, self._ensemble.rules, found.here, here.fused_until)
+        here.controls += found.controls
         for item in found.refused:
             self._refuse(tp, item)
         for misplaced in found.elsewhere:
@@ -268,7 +269,9 @@ class LearnerPartition:
     async def _commit(self) -> None:
         taken = self._take()
         overtaken_by, self._overtaken_by = self._overtaken_by, None
-        step = self._standing.after(taken.charges, taken.changes, self._ensemble.algorithm_over, overtaken_by)
+        step = self._standing.after(
+            taken.charges, taken.changes, self._ensemble.algorithm_over, overtaken_by, taken.controls
+        )
         written = await self._write(
             [*taken.aside, *records.of_flush(self._ensemble, self._partition, taken.changes, step)], taken
         )
@@ -277,7 +280,7 @@ class LearnerPartition:
         self.counts += step.counts
         self._keep(taken)
         order = step.standing.order
-        self.publisher.offer(changes_of(self._ensemble.task, order, step.changed), order)
+        self.publisher.offer(changes_of(self._ensemble.task, step), order)
 
     async def _write(self, outgoing: list[Outgoing], taken: Gathered) -> dict[TopicPartition, int]:
         offsets = self._offsets(taken)

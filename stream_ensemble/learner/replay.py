@@ -20,6 +20,7 @@ from stream_ensemble.core.labels.matching import Charge, give_up_orphans, take_l
 from stream_ensemble.core.learning.additive import Additive
 from stream_ensemble.core.learning.algorithm import Algorithm
 from stream_ensemble.core.learning.contribution import Contribution, Vector
+from stream_ensemble.core.learning.control import NOTHING
 from stream_ensemble.core.learning.magnitudes import WithMagnitudes, apart
 from stream_ensemble.errors import RecordError, StateError
 from stream_ensemble.kafka.chunks import Columns
@@ -30,6 +31,7 @@ from stream_ensemble.learner.parts import in_parts
 from stream_ensemble.learner.reading import FeedbackReader
 from stream_ensemble.learner.refill import KEYFRAME_MARGIN_MS
 from stream_ensemble.learner.standing import Standing
+from stream_ensemble.messages import Control, ControlState
 from stream_ensemble.stores.contributions import Order
 from stream_ensemble.stores.labels import LabelStore, Position
 
@@ -45,10 +47,12 @@ class Replayed:
         generation: of the contributions.
         parts: by segment.
         sizes: by segment and array, the sums of |increments|.
+        controls: what its control records come to.
         counts: what became of labels, by word.
     """
 
     generation: int
+    controls: ControlState = NOTHING
     parts: dict[str | None, Contribution] = field(default_factory=dict)
     sizes: dict[str | None, dict[str, Vector]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
@@ -133,14 +137,14 @@ class _Replay:
     def take(self, tp: TopicPartition, columns: Columns) -> None:
         """Learn from some records of fused p or feedback p."""
         changes = Changes(self._store)
-        charges: list[Charge] = []
-        if tp == self._fused:
-            charges += self._take_answers(changes, columns)
-        else:
-            charges += self._take_labels(changes, columns)
+        charges, controls = (
+            (self._take_answers(changes, columns), [])
+            if tp == self._fused
+            else self._take_labels(changes, columns)
+        )
         while give_up_orphans(changes, self._ensemble.rules, self._fused_until, _AT_ONCE) == _AT_ONCE:
             pass
-        step = self._standing.after(charges, changes, self._over, None)
+        step = self._standing.after(charges, changes, self._over, None, controls)
         self._standing = step.standing
         self._counts += changes.counts + step.counts
         self._store.write(changes, _POSITION)
@@ -149,7 +153,8 @@ class _Replay:
 
     def done(self) -> Replayed:
         """What was learned."""
-        replayed = Replayed(self._standing.learned.generation, counts=self._counts)
+        standing = self._standing
+        replayed = Replayed(standing.learned.generation, standing.controls, counts=self._counts)
         for segment, part in self._standing.learned.parts.items():
             replayed.parts[segment], replayed.sizes[segment] = apart(part)
         return replayed
@@ -164,10 +169,11 @@ class _Replay:
         self._fused_until = max(self._fused_until, int(columns.appended.max()))
         return charges
 
-    def _take_labels(self, changes: Changes, columns: Columns) -> list[Charge]:
+    def _take_labels(self, changes: Changes, columns: Columns) -> tuple[list[Charge], list[Control]]:
         found = self._reader.read(columns)
         self._labels_until = max(self._labels_until, int(columns.appended.max()))
-        return take_labels(changes, self._ensemble.rules, found.here, self._fused_until)
+        charges = take_labels(changes, self._ensemble.rules, found.here, self._fused_until)
+        return charges, found.controls
 
 
 def _with_magnitudes(algorithm_over: AlgorithmOver) -> AlgorithmOver:

@@ -17,12 +17,14 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from stream_ensemble.core.labels.charging import Learned
-from stream_ensemble.core.learning.contribution import Contribution, to_bytes
+from stream_ensemble.core.learning.contribution import Contribution
+from stream_ensemble.core.learning.control import NOTHING
 from stream_ensemble.kafka.tail import LogReader
 from stream_ensemble.learner.ensemble import LearnedEnsemble
 from stream_ensemble.learner.refill import refill
 from stream_ensemble.learner.standing import Standing
 from stream_ensemble.stores.contributions import Change, Key, Order
+from stream_ensemble.stores.control_state import CONTROLS
 from stream_ensemble.stores.labels import LabelStore, Position
 from stream_ensemble.stores.weights_topic import Written, read_partition
 
@@ -111,7 +113,7 @@ async def restore(ensemble: LearnedEnsemble, p: int, store: LabelStore, owner: s
     """
     committed = await committed_by(ensemble.options, ensemble.group_id, ensemble, p)
     async with LogReader(ensemble.options, committed_only=True) as reader:
-        weights = await read_partition(reader, ensemble.weights(p))
+        log_read = await read_partition(reader, ensemble.weights(p))
         fused, _ = await reader.begin_and_end(ensemble.fused(p))
         feedback, _ = await reader.begin_and_end(ensemble.feedback(p))
         for tp, first, offset in (
@@ -127,14 +129,22 @@ async def restore(ensemble: LearnedEnsemble, p: int, store: LabelStore, owner: s
             applied=0,
         )
         position = await refill(reader, ensemble, p, store, begin, last_owner=committed.owner)
-    order = max([Order(0, 0, 0), *(written.order for written in weights.values())])
-    usable = _usable(weights, order.generation, ensemble)
+    said = log_read.stored()
+    order = max([Order(0, 0, 0), *(stored.order for stored in said.values())])
+    usable = _usable(log_read.newest, order.generation, ensemble)
     parts = {key.segment: part for key, (_, part) in usable.items()}
     return Restored(
         standing=Standing(
-            Learned(order.generation, parts), order, epoch=max(order.epoch, committed.epoch) + 1
+            Learned(order.generation, parts),
+            order,
+            epoch=max(order.epoch, committed.epoch) + 1,
+            controls=log_read.controls.state if log_read.controls else NOTHING,
         ),
-        published=[Change(key, order, to_bytes(part)) for key, (order, part) in usable.items()],
+        published=[
+            Change(key, stored.order, stored.value)
+            for key, stored in said.items()
+            if key in usable or key == CONTROLS
+        ],
         fused=position.fused,
         feedback=position.feedback,
         applied=position.applied,

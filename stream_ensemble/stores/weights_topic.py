@@ -12,16 +12,21 @@ from aiokafka.structs import TopicPartition
 from stream_ensemble.core.learning.contribution import Contribution, from_base64, to_base64, to_bytes
 from stream_ensemble.errors import StateError
 from stream_ensemble.kafka.tail import LogReader
-from stream_ensemble.messages import Weights
+from stream_ensemble.messages import Controls, ControlState, Weights
 from stream_ensemble.stores.contributions import Key, Order, Stored
+from stream_ensemble.stores.control_state import CONTROLS, encode_state
 
 log = logging.getLogger(__name__)
 _decode = msgspec.json.Decoder(Weights).decode
+_decode_controls = msgspec.json.Decoder(Controls).decode
 
 
 def encode_key(key: Key) -> bytes:
     """The record's key: compaction keeps the newest contribution to each."""
     return msgspec.json.encode(key)
+
+
+_CONTROLS_KEY = encode_key(CONTROLS)
 
 
 def encode_weights(key: Key, partition: int, order: Order, algorithm: str, part: Contribution) -> bytes:
@@ -44,6 +49,34 @@ def encode_weights(key: Key, partition: int, order: Order, algorithm: str, part:
             maxima=to_base64(part.maxima),
         )
     )
+
+
+def encode_controls(partition: int, order: Order, state: ControlState) -> bytes:
+    """The value of the record of a partition's control state; its key is that of ``CONTROLS``."""
+    return msgspec.json.encode(
+        Controls(
+            version=1,
+            kind="controls",
+            partition=partition,
+            generation=order.generation,
+            epoch=order.epoch,
+            sequence=order.sequence,
+            state=state,
+        )
+    )
+
+
+def decode_controls(value: bytes) -> Controlled:
+    """Read :func:`encode_controls` back.
+
+    Raises:
+        StateError: it cannot be read.
+    """
+    try:
+        record = _decode_controls(value)
+    except msgspec.DecodeError as error:
+        raise StateError(f"a record of a control state cannot be read: {error}") from error
+    return Controlled(Order(record.generation, record.epoch, record.sequence), record.state)
 
 
 def decode_weights(value: bytes) -> tuple[Key, Order, str, Contribution]:
@@ -72,6 +105,13 @@ class Written(NamedTuple):
     at: int
 
 
+class Controlled(NamedTuple):
+    """The newest control state of one partition."""
+
+    order: Order
+    state: ControlState
+
+
 def as_stored(written: Written) -> Stored:
     """A record as it stands in Redis."""
     return Stored(written.order, to_bytes(written.part))
@@ -84,12 +124,21 @@ class PartitionLog:
 
     Attributes:
         newest: the newest contribution to every key.
+        controls: the newest control state; None: no control record was ever applied.
     """
 
     def __init__(self, tp: TopicPartition) -> None:
         self.newest: dict[Key, Written] = {}
+        self.controls: Controlled | None = None
         self._tp = tp
         self._next = 0
+
+    def stored(self) -> dict[Key, Stored]:
+        """Everything in it as it would stand in Redis."""
+        found = {key: as_stored(written) for key, written in self.newest.items()}
+        if self.controls is not None:
+            found[CONTROLS] = Stored(self.controls.order, encode_state(self.controls.state))
+        return found
 
     async def read_on(self, reader: LogReader) -> None:
         """Read to the end there is now.
@@ -109,20 +158,25 @@ class PartitionLog:
         self._next = max(self._next, end)
 
     def _take(self, record: Any, at: int) -> None:
+        if record.key == _CONTROLS_KEY:
+            controls = decode_controls(record.value or b"")
+            if self.controls is None or self.controls.order <= controls.order:
+                self.controls = controls
+            return
         key, order, algorithm, part = decode_weights(record.value or b"")
         if key not in self.newest or self.newest[key].order <= order:
             self.newest[key] = Written(order, algorithm, part, at)
 
 
-async def read_partition(reader: LogReader, tp: TopicPartition) -> dict[Key, Written]:
-    """The newest contribution to every key in one partition, read to its end.
+async def read_partition(reader: LogReader, tp: TopicPartition) -> PartitionLog:
+    """One partition, read to its end.
 
     Raises:
         ServerUnavailableError: Kafka does not answer.
     """
     partition = PartitionLog(tp)
     await partition.read_on(reader)
-    return partition.newest
+    return partition
 
 
 async def read_topic(
@@ -136,6 +190,6 @@ async def read_topic(
     found = []
     async with LogReader(dict(options), committed_only=True) as reader:
         for partition in range(partitions):
-            newest = await read_partition(reader, TopicPartition(topic, partition))
-            found += [(key, partition, as_stored(written)) for key, written in newest.items()]
+            log_read = await read_partition(reader, TopicPartition(topic, partition))
+            found += [(key, partition, stored) for key, stored in log_read.stored().items()]
     return found

@@ -10,6 +10,7 @@ from stream_ensemble.config import Settings
 from stream_ensemble.errors import SettingsError
 from stream_ensemble.learner.ensemble import LearnedEnsemble, learned_ensemble
 from stream_ensemble.stores.contributions import Key
+from stream_ensemble.stores.control_state import CONTROLS
 
 
 def add_ensemble_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,5 +82,7 @@ def ensemble_key(text: str | None, ensemble: LearnedEnsemble) -> Key:
 
 
 def shown_key(key: Key) -> str:
-    """A key as it is typed."""
+    """A key as it is typed; that of the control states says so."""
+    if key == CONTROLS:
+        return "(controls)"
     return key.task if key.segment is None else f"{key.task}/{key.segment}"

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import argparse
 
-from stream_ensemble.cli.weights import differing, listing, recomputing, showing
+from stream_ensemble.cli.weights import controlling, differing, listing, recomputing, showing
 
-_ACTIONS = (listing, showing, differing, recomputing)
+_ACTIONS = (
+    listing.add_action,
+    showing.add_action,
+    differing.add_action,
+    recomputing.add_action,
+    controlling.add_pin,
+    controlling.add_unpin,
+    controlling.add_reset,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The actions of ``stream-ensemble weights``."""
     actions = parser.add_subparsers(metavar="ACTION", required=True)
-    for action in _ACTIONS:
-        action.add_action(actions)
+    for add_action in _ACTIONS:
+        add_action(actions)
 
 
 def run(args: argparse.Namespace) -> int:

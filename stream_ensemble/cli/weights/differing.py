@@ -28,6 +28,7 @@ from stream_ensemble.config import Settings
 from stream_ensemble.errors import ServerUnavailableError
 from stream_ensemble.learner.ensemble import LearnedEnsemble
 from stream_ensemble.stores.contributions import Key
+from stream_ensemble.stores.control_state import CONTROLS
 
 
 def add_action(actions: Any) -> None:
@@ -66,7 +67,8 @@ def _of_redis(args: argparse.Namespace, settings: Settings, ensemble: LearnedEns
     if args.key is not None:
         keys = [chosen_key(args, ensemble)]
         require_key(live, keys[0])
-    rows = [row for key in keys for row in _fields(live, key)]
+    both = keys if args.key is not None else [*keys, CONTROLS]
+    rows = [row for key in both for row in _fields(live, key)]
     moved = {shown_key(key): _moved(ensemble, live, key) for key in keys}
     if args.json:
         print_json({"same": not rows, "differences": rows, "largest_weight_difference": moved})
@@ -82,7 +84,7 @@ def _of_redis(args: argparse.Namespace, settings: Settings, ensemble: LearnedEns
                     row["redis"],
                     _dotted(row["redis_order"]),
                     _dotted(row["topic_order"]),
-                    f"{moved[row['key']]:.3g}",
+                    f"{moved[row['key']]:.3g}" if row["key"] in moved else "-",
                 )
                 for row in rows
             ],
@@ -100,7 +102,7 @@ def _fields(live: Live, key: Key) -> list[dict[str, Any]]:
             "partition": p,
             "redis": why,
             "redis_order": getattr(live.redis.fields.get(key, {}).get(p), "order", None),
-            "topic_order": getattr(live.topic[key].get(p), "order", None),
+            "topic_order": getattr(live.stored.get(key, {}).get(p), "order", None),
         }
         for p, why in live.lacking(key).items()
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from stream_ensemble.cli.weights.chosen import (
@@ -37,7 +38,9 @@ def run(args: argparse.Namespace) -> int:
     live = asyncio.run(read_live(settings, ensemble))
     rows = [_row(ensemble, live, key) for key in sorted(live.topic, key=lambda k: (k.task, k.segment or ""))]
     if args.json:
-        print_json({"ensemble": ensemble.name, "redis": live.redis_away or "there", "keys": rows})
+        pins = [pin for pin in live.controls.pins if pin.pinned is not None]
+        redis = live.redis_away or "there"
+        print_json({"ensemble": ensemble.name, "redis": redis, "keys": rows, "pins": pins})
         return 0
     print_table(
         f"weights of {ensemble.name} ({ensemble.algorithm.name}, {live.partitions} partitions)",
@@ -54,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
             for row in rows
         ],
     )
+    for line in _pins(live):
+        print(line)
     if live.redis_away:
         print(live.redis_away)
     return 0
@@ -76,6 +81,14 @@ def _row(ensemble: LearnedEnsemble, live: Live, key: Key) -> dict[str, Any]:
         "complete": not lacking,
         "lacking": {str(p): why for p, why in lacking.items()},
     }
+
+
+def _pins(live: Live) -> Iterator[str]:
+    for pin in live.controls.pins:
+        if pin.pinned is not None:
+            weights = ", ".join(f"{name} {weight:.4g}" for name, weight in pin.pinned.weights.items())
+            where = "all requests" if pin.segment is None else f"requests of segment {pin.segment}"
+            yield f"pinned by the {pin.by} (control record {pin.number}): {where} are fused with {weights}"
 
 
 def _lacking(lacking: dict[str, str], live: Live) -> str:

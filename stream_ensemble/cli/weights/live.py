@@ -14,12 +14,14 @@ from stream_ensemble.kafka.admin import PATIENCE_S
 from stream_ensemble.kafka.reachability import explain_unreachable
 from stream_ensemble.kafka.tail import LogReader
 from stream_ensemble.learner.ensemble import LearnedEnsemble
+from stream_ensemble.messages import ControlState
 from stream_ensemble.sdk.topics import require_topic
 from stream_ensemble.stores.contributions import Key, Snapshot, Stored
+from stream_ensemble.stores.control_state import CONTROLS, state_of
 from stream_ensemble.stores.credit_snapshot import CreditSnapshot, Pool
 from stream_ensemble.stores.redis_contributions import RedisContributionStore
 from stream_ensemble.stores.redis_keys import RedisKeys
-from stream_ensemble.stores.weights_topic import PartitionLog, Written, as_stored
+from stream_ensemble.stores.weights_topic import PartitionLog, Written
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +31,27 @@ class Live:
     Attributes:
         partitions: how many owners there are.
         topic: by key and partition, the newest record of the weights topic.
+        stored: the same and the control states as they should stand in Redis.
         redis: what Redis holds of these keys, and its markers; None: it did not answer.
         redis_away: why.
     """
 
     partitions: int
     topic: Mapping[Key, Mapping[int, Written]]
+    stored: Mapping[Key, Mapping[int, Stored]]
     redis: Snapshot | None
     redis_away: str | None
+
+    @property
+    def controls(self) -> ControlState:
+        """What the control records come to, as far as a partition has applied them."""
+        state, _ = state_of(self.stored.get(CONTROLS, {}))
+        return state
+
+    @property
+    def generation(self) -> int:
+        """The largest of all partitions."""
+        return max([0, *(s.order.generation for fields in self.stored.values() for s in fields.values())])
 
     def lacking(self, key: Key) -> dict[int, str]:
         """By partition, why Redis does not hold all that was learned for ``key``; empty: it is complete."""
@@ -54,7 +69,7 @@ class Live:
 
     def _lacks(self, key: Key, p: int) -> str | None:
         assert self.redis is not None
-        written, stored = self.topic.get(key, {}).get(p), self.redis.fields.get(key, {}).get(p)
+        written, stored = self.stored.get(key, {}).get(p), self.redis.fields.get(key, {}).get(p)
         if (key, p) in self.redis.damaged:
             return "damaged"
         if written is None or (stored is not None and stored.order == written.order):
@@ -66,7 +81,7 @@ class Live:
 
 def in_topic(ensemble: LearnedEnsemble, live: Live, key: Key) -> CreditSnapshot:
     """The weights of ``key`` as the weights topic gives them, by the fuser's own pooling."""
-    return _pooled(ensemble, {p: as_stored(written) for p, written in live.topic.get(key, {}).items()})
+    return _pooled(ensemble, live.stored.get(key, {}))
 
 
 def in_redis(ensemble: LearnedEnsemble, live: Live, key: Key) -> CreditSnapshot:
@@ -88,18 +103,22 @@ async def read_live(settings: Settings, ensemble: LearnedEnsemble) -> Live:
     """
     partitions = ensemble.config.partitions
     topic: dict[Key, dict[int, Written]] = {}
+    stored: dict[Key, dict[int, Stored]] = {}
     async with log_reader(settings, ensemble, ensemble.topics.weights) as reader:
         for p in range(partitions):
             one = PartitionLog(ensemble.weights(p))
             await one.read_on(reader)
             for key, written in one.newest.items():
                 topic.setdefault(key, {})[p] = written
+            for key, field in one.stored().items():
+                stored.setdefault(key, {})[p] = field
     topic.setdefault(Key(ensemble.task), {})
     async with contribution_store(settings, ensemble) as store:
         try:
-            return Live(partitions, topic, await store.read(list(topic)), None)
+            held = await store.read([*topic, CONTROLS])
+            return Live(partitions, topic, stored, held, None)
         except ServerUnavailableError as error:
-            return Live(partitions, topic, None, str(error))
+            return Live(partitions, topic, stored, None, str(error))
 
 
 @asynccontextmanager

@@ -10,12 +10,14 @@ import pytest
 
 from stream_ensemble.config import Classification, Ensemble, Learning, Settings
 from stream_ensemble.core.learning.contribution import Contribution, to_bytes
+from stream_ensemble.core.learning.control import NOTHING
 from stream_ensemble.learner.comparison import Difference, differences
 from stream_ensemble.learner.cut import Cut
 from stream_ensemble.learner.ensemble import learned_ensemble
 from stream_ensemble.learner.replay import Replayed
+from stream_ensemble.messages import ControlState
 from stream_ensemble.stores.contributions import Key, Order, Snapshot, Stored
-from stream_ensemble.stores.weights_topic import Written
+from stream_ensemble.stores.weights_topic import Written, as_stored
 
 AB = ("a", "b")
 WHOLE, NORTH = Key("class"), Key("class", "north")
@@ -44,6 +46,10 @@ def part(R: float = 3.0, *, n: int = 7, B: float = 1.0, members: tuple[str, ...]
     return Contribution(members, sums, maxima, n, 6.0)
 
 
+def cut(weights: dict[Key, Written], in_redis: Snapshot, controls: ControlState = NOTHING) -> Cut:
+    return Cut(1, 1, weights, controls, {key: as_stored(each) for key, each in weights.items()}, in_redis)
+
+
 def found(
     live: Contribution,
     recomputed: Contribution,
@@ -56,9 +62,13 @@ def found(
     written = {key: Written(order, algorithm, live, 0)}
     in_redis = Snapshot({key: {0: Stored(order, to_bytes(live))}}, {})
     replayed = Replayed(
-        order.generation, {key.segment: recomputed}, {key.segment: SIZES}, Counter(corrected=corrected)
+        order.generation,
+        NOTHING,
+        {key.segment: recomputed},
+        {key.segment: SIZES},
+        Counter(corrected=corrected),
     )
-    return list(differences(ENSEMBLE, 0, Cut(1, 1, written, in_redis), replayed))
+    return list(differences(ENSEMBLE, 0, cut(written, in_redis), replayed))
 
 
 def test_the_same_is_the_same_whatever_the_order_of_the_members() -> None:
@@ -114,13 +124,19 @@ def test_what_another_algorithm_learned_is_not_what_the_learner_goes_on_with() -
 )
 def test_redis_must_hold_the_very_bytes_of_the_topic(stored: Stored | None, what: str, live: str) -> None:
     in_redis = Snapshot({WHOLE: {} if stored is None else {0: stored}}, {})
-    seen = Cut(1, 1, {WHOLE: Written(ORDER, "ml_poly", part(), 0)}, in_redis)
+    seen = cut({WHOLE: Written(ORDER, "ml_poly", part(), 0)}, in_redis)
     assert seen.agrees is (what == "bytes")
-    replayed = Replayed(0, {None: part()}, {None: SIZES})
+    replayed = Replayed(0, NOTHING, {None: part()}, {None: SIZES})
     (difference,) = differences(ENSEMBLE, 0, seen, replayed)
     assert (difference.where, difference.what, difference.live) == ("redis", what, live)
 
 
 def test_another_generation_is_a_difference() -> None:
-    seen = Cut(1, 1, {}, Snapshot({}, {}))
+    seen = cut({}, Snapshot({}, {}))
     assert [d.what for d in differences(ENSEMBLE, 0, seen, Replayed(2))] == ["generation"]
+
+
+def test_another_control_state_is_a_difference() -> None:
+    seen = cut({}, Snapshot({}, {}), ControlState(number=3, id="x"))
+    (difference,) = differences(ENSEMBLE, 0, seen, Replayed(0, ControlState(number=4, id="y")))
+    assert difference[3:] == ("control state", "number 3", "number 4")
