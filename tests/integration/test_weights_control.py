@@ -1,4 +1,4 @@
-"""Pins and resets on real servers: applied once by each owner, in force until taken back, whatever is lost."""
+"""Pins and resets on real servers: applied once by each owner, in force until taken back."""
 
 from __future__ import annotations
 
@@ -74,7 +74,9 @@ async def fuser(settings: Settings, name: str) -> AsyncIterator[WeightsView]:
 
 async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not holds():
+        while True:
+            if holds():
+                return
             await asyncio.sleep(0.02)
 
 
