@@ -341,8 +341,8 @@ class Pin(Struct, kw_only=True, frozen=True, omit_defaults=True):
 class ControlState(Struct, kw_only=True, frozen=True, omit_defaults=True):
     """What the control records that one partition has applied come to."""
 
-    number: Annotated[int, Meta(ge=0, description="The largest number applied; 0: none was.")] = 0
-    id: Annotated[str, Meta(description="The id that goes with it.")] = ""
+    number: Annotated[int, Meta(ge=0, description="The largest number applied; 0: none was.")]
+    id: Annotated[str, Meta(description="The id that goes with it.")]
     pins: Annotated[tuple[Pin, ...], Meta(description="The newest of each authority and segment.")] = ()
 
 

@@ -13,7 +13,7 @@ from stream_ensemble.core.learning import credit_block
 from stream_ensemble.errors import RecordError, StateError
 from stream_ensemble.messages import Control, ControlState, Pin
 
-NOTHING = ControlState()
+NOTHING = ControlState(number=0, id="")
 #: Whose pin comes first.
 AUTHORITIES = ("operator", "guardrail")
 
