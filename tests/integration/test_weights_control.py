@@ -108,7 +108,7 @@ async def test_a_pin_is_in_force_within_a_second_and_learning_goes_on_beneath(
         assert await world.check_against_topics() == 30
         ran = await weights("unpin")
         assert ran.code == 0
-        assert "unpinned" in ran.out
+        assert f"sent to {world.name}: unpin\n" in ran.out
         assert "applied by the owners of 2 within" in ran.out
         await until(lambda: pinned(view) is None)
         again = await weights("unpin")

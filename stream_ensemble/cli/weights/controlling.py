@@ -92,7 +92,7 @@ def _pin(args: argparse.Namespace) -> int:
     else:
         pinned, what = _current(ensemble, live, args.segment)
     control = new_control(live, "pin", segment=args.segment, pinned=pinned)
-    return _order(args, settings, ensemble, control, f"pinned to {what}{_of(args.segment)}")
+    return _order(args, settings, ensemble, control, f"pin to {what}{_of(args.segment)}")
 
 
 def _current(ensemble: LearnedEnsemble, live: Live, segment: str | None) -> tuple[PinnedWeights, str]:
@@ -110,14 +110,14 @@ def _unpin(args: argparse.Namespace) -> int:
     if pin is None or (pin.by, pin.segment) != ("operator", args.segment):
         raise StreamEnsembleError(f"{ensemble.name} is not pinned{_of(args.segment)}; nothing was sent")
     control = new_control(live, "unpin", segment=args.segment)
-    return _order(args, settings, ensemble, control, f"unpinned{_of(args.segment)}")
+    return _order(args, settings, ensemble, control, f"unpin{_of(args.segment)}")
 
 
 def _reset(args: argparse.Namespace) -> int:
     settings, ensemble = chosen_ensemble(args)
     live = asyncio.run(read_live(settings, ensemble))
     control = new_control(live, "reset", generation=live.generation + 1)
-    what = f"reset: generation {control.generation} begins with nothing learned"
+    what = f"reset; generation {control.generation} begins with nothing learned"
     return _order(args, settings, ensemble, control, what)
 
 
@@ -147,7 +147,7 @@ def _as_json(ensemble: LearnedEnsemble, ordered: Ordered) -> dict[str, Any]:
 
 
 def _print(ensemble: LearnedEnsemble, ordered: Ordered, what: str) -> None:
-    print(f"{ensemble.name}: {what}")
+    print(f"sent to {ensemble.name}: {what}")
     everyone = len(ordered.applied) + len(ordered.left)
     print(
         f"control record {ordered.control.number} stands in all {everyone} partitions; applied by the owners "

@@ -129,7 +129,7 @@ def _of_weights(args: argparse.Namespace, settings: Settings, ensemble: LearnedE
     now = _shown(settings, ensemble, chosen_key(args, ensemble))
     if args.since:
         kept = read_kept(args.since)
-        before, name = kept.weights, f"{args.since}"
+        before, name = kept.weights, args.since.name
         n = kept.n
     else:
         other = named_ensemble(settings, args.other)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
-from collections.abc import Iterator
 from typing import Any
 
 from stream_ensemble.cli.weights.chosen import (
@@ -14,7 +13,7 @@ from stream_ensemble.cli.weights.chosen import (
     chosen_ensemble,
     shown_key,
 )
-from stream_ensemble.cli.weights.live import Live, in_topic, read_live
+from stream_ensemble.cli.weights.live import Live, in_topic, pin_lines, read_live
 from stream_ensemble.cli.weights.printing import ago, print_json, print_table
 from stream_ensemble.learner.ensemble import LearnedEnsemble
 from stream_ensemble.stores.contributions import Key
@@ -57,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
             for row in rows
         ],
     )
-    for line in _pins(live):
+    for line in pin_lines(live):
         print(line)
     if live.redis_away:
         print(live.redis_away)
@@ -81,14 +80,6 @@ def _row(ensemble: LearnedEnsemble, live: Live, key: Key) -> dict[str, Any]:
         "complete": not lacking,
         "lacking": {str(p): why for p, why in lacking.items()},
     }
-
-
-def _pins(live: Live) -> Iterator[str]:
-    for pin in live.controls.pins:
-        if pin.pinned is not None:
-            weights = ", ".join(f"{name} {weight:.4g}" for name, weight in pin.pinned.weights.items())
-            where = "all requests" if pin.segment is None else f"requests of segment {pin.segment}"
-            yield f"pinned by the {pin.by} (control record {pin.number}): {where} are fused with {weights}"
 
 
 def _lacking(lacking: dict[str, str], live: Live) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -77,6 +77,15 @@ class Live:
         if stored is None:
             return "missing"
         return "behind" if stored.order < written.order else "ahead"
+
+
+def pin_lines(live: Live) -> Iterator[str]:
+    """A line on every pin in force."""
+    for pin in live.controls.pins:
+        if pin.pinned is not None:
+            weights = ", ".join(f"{name} {weight:.4g}" for name, weight in pin.pinned.weights.items())
+            where = "all requests" if pin.segment is None else f"requests of segment {pin.segment}"
+            yield f"pinned by the {pin.by} (control record {pin.number}): {where} are fused with {weights}"
 
 
 def in_topic(ensemble: LearnedEnsemble, live: Live, key: Key) -> CreditSnapshot:

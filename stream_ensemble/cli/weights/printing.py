@@ -21,8 +21,8 @@ def print_json(value: Any) -> None:
 
 
 def print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table; its first column is left-aligned, the others right."""
-    table = Table(title=title, title_justify="left")
+    """A table under a line; its first column is left-aligned, the others right."""
+    table = Table()
     for place, heading in enumerate(headings):
         table.add_column(heading, justify="right" if place else "left")
     for row in rows:
@@ -30,6 +30,8 @@ def print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str
     console = Console(file=sys.stdout, highlight=False, markup=False)
     if not console.is_terminal:
         console.width = _WIDTH
+    # As a title it would be wrapped to the table's width.
+    console.print(title, soft_wrap=True)
     console.print(table)
 
 

@@ -109,7 +109,7 @@ async def _replayed(ensemble: LearnedEnsemble, p: int, live: Cut) -> Replayed:
 def _said(ensemble: LearnedEnsemble, report: _Report, seconds: float) -> Iterator[str]:
     read = sum(one.fused + one.feedback for one in report.cuts)
     yield (
-        f"{ensemble.name}: {report.n} labels learned again from {read} records of {len(report.cuts)} "
+        f"{ensemble.name}: {report.n} labels learned again from {read} offsets of {len(report.cuts)} "
         f"partitions in {seconds:.1f} s"
     )
     if report.found:

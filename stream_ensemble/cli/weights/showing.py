@@ -16,9 +16,10 @@ from stream_ensemble.cli.weights.chosen import (
     chosen_key,
     shown_key,
 )
-from stream_ensemble.cli.weights.live import Live, in_topic, read_live
+from stream_ensemble.cli.weights.live import Live, in_topic, pin_lines, read_live
 from stream_ensemble.cli.weights.printing import print_json, print_table
 from stream_ensemble.core.learning.contribution import Contribution
+from stream_ensemble.core.learning.control import pin_of
 from stream_ensemble.core.learning.explain import ONLY, ArmStanding, explained
 from stream_ensemble.errors import StreamEnsembleError
 from stream_ensemble.learner.ensemble import LearnedEnsemble
@@ -56,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
         print_json(shown)
     else:
         _print(shown, explained(ensemble.algorithm, whole(ensemble, live, key)))
+        for line in pin_lines(live):
+            print(line)
     return 0
 
 
@@ -82,6 +85,7 @@ def as_json(ensemble: LearnedEnsemble, live: Live, key: Key) -> dict[str, Any]:
     snapshot = in_topic(ensemble, live, key)
     arms = explained(ensemble.algorithm, whole(ensemble, live, key))
     weights = sum(arm.share * arm.weights for arm in arms)
+    pin = pin_of(live.controls, key.segment)
     return {
         "ensemble": ensemble.name,
         "key": shown_key(key),
@@ -93,6 +97,7 @@ def as_json(ensemble: LearnedEnsemble, live: Live, key: Key) -> dict[str, Any]:
         "version": snapshot.version.digest,
         "weights": dict(zip(ensemble.algorithm.members, weights.tolist(), strict=True)),  # type: ignore[union-attr]
         "arms": {arm.name: _arm(ensemble.algorithm.members, arm) for arm in arms},
+        "pin": pin,
         "credit": snapshot.block,
     }
 
