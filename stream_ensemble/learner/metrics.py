@@ -42,6 +42,11 @@ class LearnerCollector(Collector):
             "1: all requests are fused with weights of this authority and not with the learned ones.",
             labels=[*place, "by"],
         )
+        losses = GaugeMetricFamily(
+            "stream_ensemble_guardrail_loss",
+            "Mean loss over the labels, old ones discounted, of each of the two mixtures.",
+            labels=["ensemble", "mixture"],
+        )
         owner = self._owner()
         for (name, number), partition in (owner.partitions if owner else {}).items():
             here = [name, str(number)]
@@ -55,4 +60,8 @@ class LearnerCollector(Collector):
             pin = pin_of(partition.standing.controls, None)
             for by in AUTHORITIES:
                 pinned.add_metric([*here, by], float(pin is not None and pin.by == by))
-        yield from (labels, learned, parked, away, generation, pinned)
+            judged = partition.guard and partition.guard.judged
+            if judged:
+                losses.add_metric([name, "learned"], judged.learned)
+                losses.add_metric([name, "uniform"], judged.uniform)
+        yield from (labels, learned, parked, away, generation, pinned, losses)

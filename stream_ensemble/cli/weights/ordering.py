@@ -111,7 +111,14 @@ def _has(log: PartitionLog, control: Control) -> bool:
     controls = log.controls
     if controls is None or (controls.state.number, controls.state.id) < (control.number, control.id):
         return False
-    return controls.order.generation >= (control.generation or 0)
+    if control.action == "reset":
+        return controls.order.generation >= (control.generation or 0)
+    about = (control.by, control.segment)
+    # Another record of the same number may have come first: only what is about the same counts.
+    return any(
+        (pin.by, pin.segment) == about and (pin.number, pin.id) >= (control.number, control.id)
+        for pin in controls.state.pins
+    )
 
 
 class _Owners:

@@ -24,6 +24,7 @@ from stream_ensemble.core.learning.explain import ONLY, ArmStanding, explained
 from stream_ensemble.errors import StreamEnsembleError
 from stream_ensemble.learner.ensemble import LearnedEnsemble
 from stream_ensemble.stores.contributions import Key
+from stream_ensemble.stores.whole import whole_of
 
 _READING = (
     "R: how much better than the fused answer the member (or arm) would have been, summed over the labels; "
@@ -75,9 +76,7 @@ def require_key(live: Live, key: Key) -> None:
 
 def whole(ensemble: LearnedEnsemble, live: Live, key: Key) -> Contribution:
     """All that counts of ``key``, over the partitions."""
-    written = [each for _, each in sorted(live.topic[key].items())]
-    generation = max((each.order.generation for each in written), default=0)
-    return ensemble.algorithm.merge([each.part for each in written if each.order.generation == generation])
+    return whole_of(ensemble.algorithm, live.stored.get(key, {}))
 
 
 def as_json(ensemble: LearnedEnsemble, live: Live, key: Key) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from stream_ensemble.config import Classification, Learning
 from stream_ensemble.core.learning.ada_normal_hedge import AdaNormalHedge
+from stream_ensemble.core.learning.additive import Additive
 from stream_ensemble.core.learning.algorithm import Algorithm
 from stream_ensemble.core.learning.bank import Bank
 from stream_ensemble.core.learning.best_single import BestSingle
@@ -17,6 +18,7 @@ from stream_ensemble.core.learning.contribution import Vector
 from stream_ensemble.core.learning.dorm import DORM
 from stream_ensemble.core.learning.ewa import EWA
 from stream_ensemble.core.learning.fixed import Fixed
+from stream_ensemble.core.learning.guardrail import WithLosses
 from stream_ensemble.core.learning.losses import LogLoss, Loss
 from stream_ensemble.core.learning.ml_poly import MLPoly
 from stream_ensemble.core.learning.softmax_gradient import SoftmaxGradient
@@ -91,6 +93,9 @@ def make(learning: Learning, task: Classification, members: tuple[str, ...]) -> 
             "several partitions, late labels and corrections do not keep; it is for `stream-ensemble "
             "backtest`, a live ensemble needs bank, ml_poly or another order-free algorithm"
         )
+    if learning.guardrail.enabled:
+        assert isinstance(algorithm, Additive)
+        return WithLosses(algorithm, LogLoss(), learning.guardrail.half_life)
     return algorithm
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from stream_ensemble.core.learning.algorithm import Algorithm
 from stream_ensemble.core.learning.bank import Bank
+from stream_ensemble.core.learning.beside import innermost
 from stream_ensemble.core.learning.contribution import PER_ARM, Contribution, Vector
 
 #: The one arm of an algorithm that has no others.
@@ -38,6 +39,7 @@ class ArmStanding:
 
 def explained(algorithm: Algorithm, whole: Contribution) -> list[ArmStanding]:
     """The arms of ``algorithm`` at ``whole``, which was merged by it."""
+    algorithm = innermost(algorithm)
     credit = algorithm.credit(whole)
     everyone = np.ones((1, len(algorithm.members)), np.bool_)
     if isinstance(algorithm, Bank):

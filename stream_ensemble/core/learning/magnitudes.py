@@ -9,58 +9,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stream_ensemble.core.learning.additive import Additive, Floats, Increments, Mixing
 from stream_ensemble.core.learning.algorithm import Labelled
+from stream_ensemble.core.learning.beside import Beside
 from stream_ensemble.core.learning.contribution import Contribution, Vector
 
 #: Ends the names of the arrays that are added.
 _OF = " |increments|"
 
 
-class WithMagnitudes(Additive[Mixing]):
+class WithMagnitudes(Beside[Mixing]):
     """An algorithm that, beside each of its sums, keeps the same sum over |increments|.
 
-    A label taken back adds to it. What the algorithm itself learns, and its credit, stay as they are.
+    A label taken back adds to it.
     """
 
     def __init__(self, inner: Additive[Mixing]) -> None:
-        self.name = inner.name
-        self.members = inner.members
-        self.linear = inner.linear
-        self.half_lives = dict(inner.half_lives) | {
-            name + _OF: half_life for name, half_life in inner.half_lives.items()
-        }
-        self._inner = inner
+        half_lives = {name + _OF: half_life for name, half_life in inner.half_lives.items()}
+        super().__init__(inner, half_lives)
 
-    def credits(self, sums: Mapping[str, Floats], maxima: Mapping[str, Floats]) -> Floats:
-        """See ``Additive``."""
-        return self._inner.credits(sums, maxima)
-
-    def pool(self, credit: Floats, awake: NDArray[np.bool_]) -> Floats:
-        """See ``Algorithm``."""
-        return self._inner.pool(credit, awake)
-
-    def mixing(self, credit: Floats, outputs: Floats, awake: NDArray[np.bool_]) -> Mixing:
-        """See ``Additive``."""
-        return self._inner.mixing(credit, outputs, awake)
-
-    def shares(self, mixing: Mixing) -> Floats:
-        """See ``Additive``."""
-        return self._inner.shares(mixing)
-
-    def mix(self, mixing: Mixing, outputs: Floats, awake: NDArray[np.bool_]) -> Floats:
-        """See ``Additive``."""
-        return self._inner.mix(mixing, outputs, awake)
-
-    def taught(self, mixing: Mixing, labelled: Labelled) -> Increments:
-        """See ``Additive``."""
-        inner = self._inner.taught(mixing, labelled)
+    def added(self, own: Increments, mixing: Mixing, labelled: Labelled) -> Mapping[str, Floats]:
+        """See ``Beside``."""
         # Weighted with the scale afterwards, whose sign must not count.
         sign = np.sign(labelled.scale)[:, None]
-        sizes = {name + _OF: np.abs(rows) * sign for name, rows in inner.sums.items()}
-        return Increments({**inner.sums, **sizes}, inner.maxima)
+        return {name + _OF: np.abs(rows) * sign for name, rows in own.sums.items()}
 
 
 def apart(part: Contribution) -> tuple[Contribution, dict[str, Vector]]:
