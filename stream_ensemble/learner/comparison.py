@@ -56,7 +56,7 @@ def differences(ensemble: LearnedEnsemble, p: int, live: Cut, replayed: Replayed
     if generation != replayed.generation:
         key = Key(ensemble.task)
         yield Difference(key, p, "weights topic", "generation", str(generation), str(replayed.generation))
-    if live.controls != replayed.controls:
+    if replayed.controls is not None and live.controls != replayed.controls:
         expected_number = f"number {replayed.controls.number}"
         found_number = f"number {live.controls.number}"
         yield Difference(CONTROLS, p, "weights topic", "control state", found_number, expected_number)

@@ -7,7 +7,7 @@ topics does not depend on how the two interleave, nor on when it is flushed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -47,12 +47,12 @@ class Replayed:
         generation: of the contributions.
         parts: by segment.
         sizes: by segment and array, the sums of |increments|.
-        controls: what its control records come to.
+        controls: what its control records come to; None: the older ones are not there any more.
         counts: what became of labels, by word.
     """
 
     generation: int
-    controls: ControlState = NOTHING
+    controls: ControlState | None = NOTHING
     parts: dict[str | None, Contribution] = field(default_factory=dict)
     sizes: dict[str | None, dict[str, Vector]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
@@ -72,7 +72,7 @@ async def replay(ensemble: LearnedEnsemble, p: int, store: LabelStore, until: tu
         until: offsets of fused p and feedback p to stop before.
 
     Raises:
-        StateError: the topics do not begin at their beginning any more.
+        StateError: the topics do not begin at their beginning any more, and not before a reset either.
         ServerUnavailableError, KafkaError: Kafka does not answer.
     """
     state = _Replay(ensemble, p, store)
@@ -81,17 +81,14 @@ async def replay(ensemble: LearnedEnsemble, p: int, store: LabelStore, until: tu
         LogReader(ensemble.options, committed_only=True) as first,
         LogReader(ensemble.options, committed_only=True) as second,
     ):
-        for tp, end in zip((fused, feedback), until, strict=True):
-            begin, _ = await first.begin_and_end(tp)
-            if begin > 0 and end > 0:
-                raise StateError(
-                    f"{tp.topic} partition {tp.partition} begins at offset {begin}: older records were "
-                    "removed, so what was learned from them cannot be recomputed"
-                )
-        both = in_step(first.read(fused, 0, until[0]), second.read(feedback, 0, until[1]))
+        spans = await first.spans([fused, feedback])
+        starts = {tp: min(spans[tp][0], end) for tp, end in zip((fused, feedback), until, strict=True)}
+        both = in_step(
+            first.read(fused, starts[fused], until[0]), second.read(feedback, starts[feedback], until[1])
+        )
         async for is_fused, columns in both:
             state.take(fused if is_fused else feedback, columns)
-    return state.done()
+    return state.done(starts)
 
 
 async def in_step(
@@ -133,10 +130,14 @@ class _Replay:
         self._fused_until = 0
         self._labels_until = 0
         self._counts: Counter[str] = Counter()
+        #: Append times: of the first record of each topic; and by generation, not after that of its reset.
+        self._first: dict[TopicPartition, int] = {}
+        self._reset_at: dict[int, int] = {}
 
     def take(self, tp: TopicPartition, columns: Columns) -> None:
         """Learn from some records of fused p or feedback p."""
         changes = Changes(self._store)
+        self._first.setdefault(tp, _begin(columns))
         charges, controls = (
             (self._take_answers(changes, columns), [])
             if tp == self._fused
@@ -151,13 +152,38 @@ class _Replay:
         horizon = self._ensemble.rules.label_horizon_ms + KEYFRAME_MARGIN_MS
         self._store.expire(self._labels_until - horizon, _AT_ONCE)
 
-    def done(self) -> Replayed:
-        """What was learned."""
+    def done(self, starts: Mapping[TopicPartition, int]) -> Replayed:
+        """What was learned from these offsets on.
+
+        Raises:
+            StateError: something that counts may have stood before them.
+        """
+        cut = [tp for tp, start in starts.items() if start > 0]
+        for tp in cut:
+            if not self._stands_before_reset(tp):
+                raise StateError(
+                    f"{tp.topic} partition {tp.partition} begins at offset {starts[tp]}: older records were "
+                    "removed, so what was learned from them cannot be recomputed (after a reset it can, once "
+                    "nothing older counts)"
+                )
         standing = self._standing
-        replayed = Replayed(standing.learned.generation, standing.controls, counts=self._counts)
+        controls = None if cut else standing.controls
+        replayed = Replayed(standing.learned.generation, controls, counts=self._counts)
         for segment, part in self._standing.learned.parts.items():
             replayed.parts[segment], replayed.sizes[segment] = apart(part)
         return replayed
+
+    def _stands_before_reset(self, tp: TopicPartition) -> bool:
+        """Does the topic still hold all that counts since the last reset?
+
+        What was fused with weights of this generation was so after its reset, and a label for it may have
+        come before it by no more than the orphan horizon.
+        """
+        reset_at = self._reset_at.get(self._standing.learned.generation)
+        if reset_at is None or tp not in self._first:
+            return False
+        early = 0 if tp == self._fused else self._ensemble.rules.orphan_horizon_ms
+        return self._first[tp] + early < reset_at
 
     def _take_answers(self, changes: Changes, columns: Columns) -> list[Charge]:
         charges: list[Charge] = []
@@ -173,6 +199,9 @@ class _Replay:
         found = self._reader.read(columns)
         self._labels_until = max(self._labels_until, int(columns.appended.max()))
         charges = take_labels(changes, self._ensemble.rules, found.here, self._fused_until)
+        for control in found.controls:
+            if control.generation is not None:
+                self._reset_at.setdefault(control.generation, _begin(columns))
         return charges, found.controls
 
 

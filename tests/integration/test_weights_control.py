@@ -13,9 +13,12 @@ import msgspec
 import numpy as np
 import pytest
 import redis.asyncio
+from aiokafka import TopicPartition
+from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from stream_ensemble.config import Settings
 from stream_ensemble.core.learning import credit_block
+from stream_ensemble.kafka.admin import admin_client
 from stream_ensemble.stores.contributions import Key
 from stream_ensemble.stores.control_state import CONTROLS
 from stream_ensemble.stores.pinned import Pinned
@@ -271,3 +274,36 @@ async def test_a_control_record_that_is_not_understood_is_dead_lettered_with_its
         assert [reason for reason, _ in dead] == list(bad)
         assert [json.loads(record.value) for _, record in dead] == [good | each for each in bad.values()]
         assert owned[1].partition.standing.controls.number == 0
+
+
+async def test_recompute_refuses_what_retention_took_unless_a_reset_came_after_it(
+    kafka_bootstrap: str,
+    redis_url: str,
+    ensemble_name: str,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    world = World(
+        kafka_bootstrap, redis_url, ensemble_name, tmp_path, partitions=PARTITIONS, orphan_horizon_s=0.2
+    )
+    weights = WeightsCommand(world, tmp_path, capfd)
+    async with world, working(world), fuser(world.settings, world.name) as view:
+        await label_all(world, ids(30))
+        await until(lambda: view.current(None).version.n == 30)
+        assert (await weights("pin", "--uniform")).code == 0
+        places = [TopicPartition(world.topics.fused, 0), TopicPartition(world.topics.feedback, 0)]
+        async with admin_client(world.settings.kafka) as admin:
+            await admin.delete_records({tp: RecordsToDelete(before_offset=4) for tp in places})
+        refused = await weights("recompute")
+        assert refused.code == 1
+        assert f"{world.topics.fused} partition 0 begins at offset 4" in refused.err
+        await asyncio.sleep(0.3)
+        assert (await weights("reset")).code == 0
+        await until(lambda: view.current(None).version.generation == 1)
+        new = ids(12, "new")
+        await world.fused(*new, credit=NEXT)
+        for request_id, name in names(new):
+            await world.label(request_id, name)
+        await until(lambda: view.current(None).version.n == 12)
+        ran = await weights("recompute", "--json")
+        assert (ran.code, ran.json["n"], ran.json["differences"]) == (0, 12, [])
