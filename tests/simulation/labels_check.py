@@ -11,6 +11,7 @@ from aiokafka.structs import TopicPartition
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.charging import Learned, charge
 from stream_ensemble.core.labels.matching import Charge, give_up_orphans, take_labels
+from stream_ensemble.core.labels.parts import Parts
 from stream_ensemble.core.learning.contribution import Contribution, to_bytes
 from stream_ensemble.kafka.chunks import Chunk, Columns
 from stream_ensemble.learner import answers
@@ -84,9 +85,9 @@ class LabelsCheck:
         refused = Counter(((one.origin, one.reason)) for one in changes.dead)
         for item in found.refused:
             refused[(self._topics.feedback, number, item.offset, item.row), item.error.reason] += 1
-        learned = charge(Learned(0, {}), charges, changes, over).learned.parts.get(None)
+        learned = charge(Learned(0, Parts()), charges, changes, over).learned.parts.get(None)
         added: list[Charge] = [one._replace(sign=1) for one in charges]
-        scale = charge(Learned(0, {}), added, changes, over).learned.parts.get(None)
+        scale = charge(Learned(0, Parts()), added, changes, over).learned.parts.get(None)
         return _Single(learned, scale, changes, refused)
 
     # --- comparisons --------------------------------------------------------------------------------

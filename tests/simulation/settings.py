@@ -40,6 +40,7 @@ def settings(variant: int) -> config.Settings:
     ensemble = {
         "max_open_requests": 10_000,
         "learning": config.Learning(
+            algorithm="ml_poly",
             half_life=None if variant % 2 else 500.0,
             flush_interval_ms=500,
             orphan_horizon_s=ORPHAN_S,

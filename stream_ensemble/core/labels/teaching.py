@@ -76,7 +76,9 @@ def teach_whole(charges: Sequence[Charge], held: Credits, counts: Counter[str]) 
         algorithm = held.algorithm_over(block.members)
         labelled = _labelled(group, block.members, block.n)
         taught = algorithm.increments(values, labelled)
-        yield Taught(None, algorithm, taught, labelled.scale, block.n, sum(one.first for one in group))
+        # Not an int: the bytes of a contribution must be the same after it was read back.
+        clock = float(block.n)
+        yield Taught(None, algorithm, taught, labelled.scale, clock, sum(one.first for one in group))
 
 
 def teach_segments(charges: Sequence[Charge], held: Credits, counts: Counter[str]) -> Iterator[Taught]:
@@ -109,7 +111,7 @@ def _teach_alike(members: tuple[str, ...], charges: Sequence[Charge], held: Cred
     algorithm = held.algorithm_over(members)
     for (segment, digest), rows in groups.items():
         new = sum(charges[row].first for row in rows)
-        clock = blocks[digest][0].n
+        clock = float(blocks[digest][0].n)
         yield Taught(segment, algorithm, taught.of(rows), labelled.scale[rows], clock, new)
 
 
