@@ -265,6 +265,29 @@ class Classification(Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
     ] = 1e-3
 
 
+class Guardrail(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """Fuse with uniform weights while the learned ones do worse, as judged by the labels."""
+
+    enabled: Annotated[bool, Meta(description="Whether anything is switched at all.")] = False
+    half_life: Annotated[
+        Positive, Meta(description="Labels until an old one counts half in that judgement.")
+    ] = 200.0
+    least_labels: Annotated[
+        Positive, Meta(description="Labels, old ones discounted, without which nothing is switched.")
+    ] = 50.0
+    worse_by: Annotated[
+        NonNegative,
+        Meta(
+            description="Uniform weights are taken when the mean loss of the learned ones is larger by more "
+            "than this share."
+        ),
+    ] = 0.05
+    back_at: Annotated[
+        float,
+        Meta(gt=-1, description="The learned ones are taken again when it is larger by at most this share."),
+    ] = 0.0
+
+
 class Learning(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """How the weights follow the labels."""
 
@@ -327,6 +350,7 @@ class Learning(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
         float,
         Meta(gt=0, le=315_360_000, description="How long a label waits for a fused record not seen yet."),
     ] = 86_400.0
+    guardrail: Guardrail = field(default_factory=Guardrail)
 
 
 class Ensemble(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):

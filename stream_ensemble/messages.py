@@ -82,12 +82,16 @@ class Prediction(Struct, kw_only=True, omit_defaults=True, gc=False):
     segment: Annotated[Name | None, Meta(description="The request's segment, copied.")] = None
 
 
-class WeightsVersion(Struct, kw_only=True, frozen=True):
+class WeightsVersion(Struct, kw_only=True, frozen=True, omit_defaults=True):
     """Which weights: of which generation, after how many labels."""
 
     generation: Annotated[int, Meta(description="Raised by a reset.")]
     n: Annotated[int, Meta(description="Labels learned.")]
     digest: Annotated[str, Meta(description="Digest of the contributions' sequences.")]
+    pin: Annotated[
+        int | None,
+        Meta(description="Number of the control record whose weights were used instead of the learned ones."),
+    ] = None
 
 
 class CreditBlock(Struct, kw_only=True, frozen=True):
@@ -272,6 +276,94 @@ class Applied(Struct, kw_only=True, omit_defaults=True):
     ] = 0
 
 
+Generation = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+ControlNumber = Annotated[
+    int,
+    Meta(
+        ge=1, le=2**53, description="Of the control record; where two are about the same, the larger counts."
+    ),
+]
+ControlId = Annotated[
+    str,
+    Meta(min_length=1, max_length=64, description="Tells records of one number apart; the larger counts."),
+]
+Authority = Annotated[
+    Literal["operator", "guardrail"], Meta(description="Who sends it; an operator's pin comes first.")
+]
+
+
+class PinnedWeights(Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """Weights to fuse with instead of the learned ones."""
+
+    weights: Annotated[
+        dict[Name, Annotated[float, Meta(ge=0)]],
+        Meta(description="By member, for a mean of the outputs; an absent one is 0."),
+    ]
+    credit: Annotated[
+        CreditBlock | None,
+        Meta(
+            description="The same as an algorithm's credit, used instead while the ensemble has this "
+            "algorithm and these members."
+        ),
+    ] = None
+
+
+class Control(Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """An order to the learner, the same in every partition of the feedback topic."""
+
+    version: Literal[1]
+    kind: Literal["control"]
+    number: ControlNumber
+    id: ControlId
+    action: Annotated[
+        Literal["pin", "unpin", "reset"],
+        Meta(
+            description="pin: fuse with the weights given, learning goes on; unpin: with the learned ones "
+            "again; reset: forget everything learned."
+        ),
+    ]
+    by: Authority = "operator"
+    at: Annotated[Milliseconds | None, Meta(description="When it was sent.")] = None
+    segment: Annotated[
+        Name | None, Meta(description="pin and unpin: of this segment's requests only; absent: of all.")
+    ] = None
+    pinned: Annotated[PinnedWeights | None, Meta(description="With pin: the weights.")] = None
+    generation: Annotated[
+        Generation | None, Meta(description="With reset: the generation to begin; a larger one stays.")
+    ] = None
+
+
+class Pin(Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """What the newest control record about one segment's weights says."""
+
+    number: ControlNumber
+    id: ControlId
+    by: Authority = "operator"
+    segment: Annotated[Name | None, Meta(description="Absent: the requests of all segments.")] = None
+    at: Annotated[Milliseconds | None, Meta(description="When it was sent.")] = None
+    pinned: Annotated[PinnedWeights | None, Meta(description="The weights; absent: unpinned.")] = None
+
+
+class ControlState(Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """What the control records that one partition has applied come to."""
+
+    number: Annotated[int, Meta(ge=0, description="The largest number applied; 0: none was.")]
+    id: Annotated[str, Meta(description="The id that goes with it.")]
+    pins: Annotated[tuple[Pin, ...], Meta(description="The newest of each authority and segment.")] = ()
+
+
+class Controls(Struct, kw_only=True, omit_defaults=True):
+    """Partition p's control state, beside its contributions in the weights topic."""
+
+    version: Literal[1]
+    kind: Literal["controls"]
+    partition: Annotated[int, Meta(description="Whose state this is.")]
+    generation: Annotated[int, Meta(description="Of the partition's contributions.")]
+    epoch: Annotated[int, Meta(description="Of the owner that wrote it; an older owner's write loses.")]
+    sequence: Annotated[int, Meta(description="Counts the owner's writes.")]
+    state: Annotated[ControlState, Meta(description="What its control records come to.")]
+
+
 class DeadLetter(Struct, kw_only=True, frozen=True, omit_defaults=True):
     """Headers of a dead-letter record; its key and value are the original bytes, unchanged."""
 
@@ -311,11 +403,25 @@ FORMAT_ARRAYS = b"arrays-1"
 #: On columnar fused records: the credit blocks that stand there first, JSON by digest.
 HEADER_CREDIT = "stream-ensemble-credit"
 
-Message = Request | Prediction | PredictionArrays | Fused | Feedback | FeedbackArrays | Weights | Applied
+Message = (
+    Request
+    | Prediction
+    | PredictionArrays
+    | Fused
+    | Feedback
+    | FeedbackArrays
+    | Control
+    | Weights
+    | Controls
+    | Applied
+)
 
 __all__ = [
     "UNSET",
     "Applied",
+    "Control",
+    "ControlState",
+    "Controls",
     "Credit",
     "CreditBlock",
     "DeadLetter",
@@ -324,6 +430,8 @@ __all__ = [
     "Forwarded",
     "Fused",
     "Message",
+    "Pin",
+    "PinnedWeights",
     "Prediction",
     "PredictionArrays",
     "Request",

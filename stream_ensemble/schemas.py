@@ -26,7 +26,9 @@ TYPES: dict[str, tuple[type[msgspec.Struct], str]] = {
     "fused": (messages.Fused, "Fused record"),
     "feedback": (messages.Feedback, "Feedback"),
     "feedbacks": (messages.FeedbackArrays, "Feedback as arrays"),
+    "control": (messages.Control, "Control record"),
     "weights": (messages.Weights, "Weights contribution"),
+    "controls": (messages.Controls, "Control state"),
     "applied": (messages.Applied, "Applied label"),
     "dead-letter-headers": (messages.DeadLetter, f"Header {messages.HEADER_DEAD_LETTER}"),
     "forwarded-headers": (

@@ -23,6 +23,10 @@ COMMANDS = {
     "check": ("stream_ensemble.cli.check", "say what is wrong with settings, topics and servers"),
     "topics": ("stream_ensemble.cli.topics", "make the topics of all ensembles right"),
     "audit": ("stream_ensemble.cli.audit.command", "say whether every request, prediction and label adds up"),
+    "weights": (
+        "stream_ensemble.cli.weights.command",
+        "look at the learned weights, check them, pin or reset them",
+    ),
     "backtest": ("stream_ensemble.cli.backtest.command", "play a recorded stream with late labels"),
     "demo": ("stream_ensemble.demo.command", "show the main job on real models and servers"),
 }

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 
 from stream_ensemble.core.fusion.early import decided_early
@@ -14,11 +15,12 @@ from stream_ensemble.core.fusion.linear_pool import linear_pool
 from stream_ensemble.core.join.records import Decided, Status
 from stream_ensemble.core.join.slots import Slots
 from stream_ensemble.core.learning.additive import Additive
+from stream_ensemble.core.learning.algorithm import Algorithm
 from stream_ensemble.core.learning.segment_mixture import SegmentMixture
 from stream_ensemble.kafka.encode import Encoded, FusedFormat, FusedRows, together
 from stream_ensemble.kafka.encode_fast import single
 from stream_ensemble.kafka.encode_few import Given, Shares, few
-from stream_ensemble.messages import Credit, CreditBlock
+from stream_ensemble.messages import Credit, CreditBlock, WeightsVersion
 from stream_ensemble.stores.credit_snapshot import CreditSnapshot
 
 #: A credit block stands again in the fused log at least this often (s): a keyframe.
@@ -42,7 +44,7 @@ class Weights(Protocol):
 
 
 class InUse(NamedTuple):
-    """What requests are fused with: the weights of the whole, and those of their segment if it has any."""
+    """What is learned for requests: the weights of the whole, and those of their segment if it has any."""
 
     everywhere: CreditSnapshot
     own: CreditSnapshot | None
@@ -56,6 +58,26 @@ class InUse(NamedTuple):
     def blocks(self) -> dict[str, CreditBlock]:
         """The blocks that this credit names, by digest."""
         return {snapshot.digest: snapshot.block for snapshot in self if snapshot is not None}
+
+
+#: Names what requests are fused with: a pin or the whole's credit, and the segment's if it is mixed in.
+_Digests = tuple[str, str | None]
+
+
+class Issued(NamedTuple):
+    """What requests are fused with: what is in use, or a pin in its place.
+
+    Attributes:
+        pool: weights over the awake members; shapes R x K, R x K.
+        fuse: the fused outputs; shapes R x K x C and R x K, result R x C.
+        linear: are these the mean of the outputs with those weights?
+    """
+
+    digests: _Digests
+    version: WeightsVersion
+    pool: Callable[[NDArray[np.bool_]], NDArray[np.float64]]
+    fuse: Callable[[NDArray[np.float64], NDArray[np.bool_]], NDArray[np.float64]]
+    linear: bool
 
 
 class Fusion:
@@ -84,15 +106,13 @@ class Fusion:
         self._clock = clock
         self._write = write
         self._highest = highest
-        #: Whether a few can be fused by ``encode_few``.
-        self._by_one = algorithm.linear and write is single
         self._written: dict[str, float] = {}
-        self._pooled: dict[tuple[str, str | None, int], NDArray[np.float64]] = {}
-        self._shared: dict[tuple[str, int], Shares] = {}
+        self._pooled: dict[tuple[_Digests, int], NDArray[np.float64]] = {}
+        self._shared: dict[tuple[_Digests, int], Shares] = {}
 
     def encode(self, slots: Slots, decided: Decided, form: FusedFormat) -> Encoded:
         """The fused records of R ended requests; their ``order`` holds places in ``decided``."""
-        if len(decided) <= FEW and self._by_one:
+        if len(decided) <= FEW and self._write is single:
             encoded = self._encode_few(slots, decided, form)
             if encoded is not None:
                 return encoded
@@ -107,21 +127,21 @@ class Fusion:
         if slots.segment_of and not slots.segment_of.keys().isdisjoint(decided.slots.tolist()):
             return None
         in_use = self._in_use(None)
-        if self._due(in_use):
+        issued = self._issued(in_use, None)
+        if not issued.linear or self._due(in_use):
             return None
-        shares = partial(self._shares, in_use)
-        version = in_use.everywhere.version
-        return few(slots, decided, form, Given(shares, version, self._weights.degraded, in_use.credit))
+        shares = partial(self._shares, issued)
+        return few(slots, decided, form, Given(shares, issued.version, self._weights.degraded, in_use.credit))
 
-    def _shares(self, in_use: InUse, mask: int) -> Shares:
-        digest = in_use.everywhere.digest
-        known = self._shared.get((digest, mask))
+    def _shares(self, issued: Issued, mask: int) -> Shares:
+        known = self._shared.get((issued.digests, mask))
         if known is None:
             if len(self._shared) > 4096:
                 self._shared.clear()
-            weights = self._pooled_weights(in_use, mask)
+            weights = self._pooled_weights(issued, mask)
             awake = [k for k in range(len(weights)) if mask >> k & 1]
-            known = self._shared[digest, mask] = Shares(weights.tolist(), weights[awake].tobytes())
+            shares = Shares(weights.tolist(), weights[awake].tobytes())
+            known = self._shared[issued.digests, mask] = shares
         return known
 
     def certain(self, slots: Slots, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -129,7 +149,7 @@ class Fusion:
         found = np.zeros(len(numbers), np.bool_)
         for segment, places in self._by_segment(slots, numbers):
             rows = slots.row(numbers[places])
-            pooled = partial(self._pooled_weights, self._in_use(segment))
+            pooled = partial(self._pooled_weights, self._issued(self._in_use(segment), segment))
             awake = slots.awake[rows]
             awaited = slots.expected[rows] & ~slots.answered[rows]
             found[places] = decided_early(slots.outputs[rows], awake, awaited, pooled, self._highest)
@@ -155,8 +175,9 @@ class Fusion:
         in_use = self._in_use(segment)
         components = slots.outputs[rows]
         awake = slots.awake[rows]
-        weights = self._weights_of(in_use, awake)
-        outputs = self._pool(in_use, components, awake, weights)
+        issued = self._issued(in_use, segment)
+        weights = self._weights_of(issued, awake)
+        outputs = self._pool(issued, components, awake, weights)
         if self._prior is not None:
             outputs[status == Status.FALLBACK] = self._prior
         return FusedRows(
@@ -174,7 +195,7 @@ class Fusion:
             abstained=slots.abstained[rows],
             expected=slots.expected[rows],
             segment=segment,
-            version=in_use.everywhere.version,
+            version=issued.version,
             degraded=self._weights.degraded,
             credit=in_use.credit,
             blocks=self._keyframe(in_use, status),
@@ -184,48 +205,54 @@ class Fusion:
     def _in_use(self, segment: str | None) -> InUse:
         return InUse(self._weights.current(), None if segment is None else self._weights.of_segment(segment))
 
-    def _weights_of(self, in_use: InUse, awake: NDArray[np.uint64]) -> NDArray[np.float64]:
+    def _issued(self, in_use: InUse, segment: str | None) -> Issued:
+        """What requests are fused with; their credit is that of what is in use, even under a pin."""
+        everywhere, own = in_use
+        pinned = everywhere.pins.of(segment) if everywhere.pins else None
+        if pinned is not None:
+            version = structs.replace(everywhere.version, pin=pinned.number)
+            return _alone(pinned.digest, version, pinned.algorithm, pinned.values)
+        if own is None:
+            return _alone(everywhere.digest, everywhere.version, self._algorithm, everywhere.values)
+        credit = everywhere.values, own.values
+        pool, fuse = partial(self._mixture.pool, *credit), partial(self._mixture.fuse, *credit)
+        digests = everywhere.digest, own.digest
+        return Issued(digests, everywhere.version, pool, fuse, self._algorithm.linear)
+
+    def _weights_of(self, issued: Issued, awake: NDArray[np.uint64]) -> NDArray[np.float64]:
         """Weights over the awake members, R x K, or 1 x K where all have the same members awake.
 
         One pooling per set of awake members and credit.
         """
         if (awake == awake[0]).all():
-            return self._pooled_weights(in_use, int(awake[0]))[None]
+            return self._pooled_weights(issued, int(awake[0]))[None]
         masks, which = np.unique(awake, return_inverse=True)
-        table = np.stack([self._pooled_weights(in_use, mask) for mask in masks.tolist()])
+        table = np.stack([self._pooled_weights(issued, mask) for mask in masks.tolist()])
         weights: NDArray[np.float64] = table[which]
         return weights
 
-    def _pooled_weights(self, in_use: InUse, mask: int) -> NDArray[np.float64]:
-        everywhere, own = in_use
-        key = (everywhere.digest, None if own is None else own.digest, mask)
+    def _pooled_weights(self, issued: Issued, mask: int) -> NDArray[np.float64]:
+        key = (issued.digests, mask)
         known = self._pooled.get(key)
         if known is None:
             if len(self._pooled) > 4096:
                 self._pooled.clear()
-            awake = np.array([[mask >> k & 1 for k in range(len(everywhere.block.members))]], np.bool_)
-            if own is None:
-                known = self._algorithm.pool(everywhere.values, awake)[0]
-            else:
-                known = self._mixture.pool(everywhere.values, own.values, awake)[0]
-            self._pooled[key] = known
+            awake = np.array([[mask >> k & 1 for k in range(len(self._algorithm.members))]], np.bool_)
+            known = self._pooled[key] = issued.pool(awake)[0]
         return known
 
     def _pool(
         self,
-        in_use: InUse,
+        issued: Issued,
         components: NDArray[np.float64],
         awake: NDArray[np.uint64],
         weights: NDArray[np.float64],
     ) -> NDArray[np.float64]:
-        if self._algorithm.linear:
+        if issued.linear:
             return linear_pool(components, weights)
         members = np.arange(components.shape[1], dtype=np.uint64)
         is_awake = (awake[:, None] >> members & np.uint64(1)).astype(np.bool_)
-        everywhere, own = in_use
-        if own is None:
-            return self._algorithm.fuse(everywhere.values, components, is_awake)
-        return self._mixture.fuse(everywhere.values, own.values, components, is_awake)
+        return issued.fuse(components, is_awake)
 
     def _keyframe(self, in_use: InUse, status: NDArray[np.uint8]) -> dict[str, CreditBlock] | None:
         """The credit blocks, for the first pooled record that uses each, and again once a minute."""
@@ -245,6 +272,10 @@ class Fusion:
             for digest, block in in_use.blocks.items()
             if now - self._written.get(digest, float("-inf")) >= KEYFRAME_S
         }
+
+
+def _alone(digest: str, version: WeightsVersion, by: Algorithm, values: NDArray[np.float64]) -> Issued:
+    return Issued((digest, None), version, partial(by.pool, values), partial(by.fuse, values), by.linear)
 
 
 def _traces(slots: Slots, numbers: NDArray[np.int64]) -> dict[int, bytes]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.matching import Charge
 from stream_ensemble.learner.output import Outgoing
+from stream_ensemble.messages import Control
 from stream_ensemble.stores.labels import Position
 
 
@@ -28,6 +29,7 @@ class Gathered:
     charges: list[Charge] = field(default_factory=list)
     aside: list[Outgoing] = field(default_factory=list)
     labels: int = 0
+    controls: list[Control] = field(default_factory=list)
 
     def next(self) -> Gathered:
         """Nothing yet, on top of this: what comes while this is being flushed."""
@@ -36,7 +38,7 @@ class Gathered:
     @property
     def says_something(self) -> bool:
         """Is there anything that others must see?"""
-        return bool(self.labels or self.aside or self.changes.verdicts or self.changes.dead)
+        return bool(self.labels or self.controls or self.aside or self.changes.verdicts or self.changes.dead)
 
     def position(self, owner: str, applied: int) -> Position:
         """Where the local store is once it has this."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from stream_ensemble.core.learning.control import AUTHORITIES, pin_of
 from stream_ensemble.learner.owner import LearnOwner
 
 
@@ -33,6 +34,19 @@ class LearnerCollector(Collector):
             "1: Redis does not hold all that was learned.",
             labels=place,
         )
+        generation = GaugeMetricFamily(
+            "stream_ensemble_weights_generation", "Raised by each reset of the weights.", labels=place
+        )
+        pinned = GaugeMetricFamily(
+            "stream_ensemble_weights_pinned",
+            "1: all requests are fused with weights of this authority and not with the learned ones.",
+            labels=[*place, "by"],
+        )
+        losses = GaugeMetricFamily(
+            "stream_ensemble_guardrail_loss",
+            "Mean loss over the labels, old ones discounted, of each of the two mixtures.",
+            labels=["ensemble", "mixture"],
+        )
         owner = self._owner()
         for (name, number), partition in (owner.partitions if owner else {}).items():
             here = [name, str(number)]
@@ -42,4 +56,12 @@ class LearnerCollector(Collector):
             learned.add_metric(here, whole.n if whole else 0)
             parked.add_metric(here, partition.parked)
             away.add_metric(here, float(partition.publisher.degraded is not None))
-        yield from (labels, learned, parked, away)
+            generation.add_metric(here, partition.standing.learned.generation)
+            pin = pin_of(partition.standing.controls, None)
+            for by in AUTHORITIES:
+                pinned.add_metric([*here, by], float(pin is not None and pin.by == by))
+            judged = partition.guard and partition.guard.judged
+            if judged:
+                losses.add_metric([name, "learned"], judged.learned)
+                losses.add_metric([name, "uniform"], judged.uniform)
+        yield from (labels, learned, parked, away, generation, pinned, losses)

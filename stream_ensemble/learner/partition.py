@@ -26,6 +26,7 @@ from stream_ensemble.learner import answers, records
 from stream_ensemble.learner.ensemble import LearnedEnsemble
 from stream_ensemble.learner.feedback_clock import FeedbackClock
 from stream_ensemble.learner.gathered import Gathered
+from stream_ensemble.learner.guard import Guard, guards
 from stream_ensemble.learner.output import Outgoing, TransactionalOutput
 from stream_ensemble.learner.parts import in_parts
 from stream_ensemble.learner.publisher import WeightsPublisher
@@ -65,6 +66,7 @@ class LearnerPartition:
     Attributes:
         counts: what happened to labels since this process took the partition, by word.
         closed: nothing is taken in any more.
+        guard: the guardrail of the whole ensemble, which one partition's owner keeps.
         failure: why a flush failed; every later one fails in the same way.
     """
 
@@ -75,6 +77,7 @@ class LearnerPartition:
         self.closed = False
         self.failure: BaseException | None = None
         self.publisher = WeightsPublisher(contributions, partition, on_overtaken=self._overtaken)
+        self.guard = Guard(ensemble, contributions) if guards(ensemble, partition) else None
         self._ensemble = ensemble
         self._partition = partition
         self._store = store
@@ -89,7 +92,7 @@ class LearnerPartition:
         self._reader = FeedbackReader(ensemble.topics.feedback, partition, ensemble.config.partitions)
         self._clock = FeedbackClock()
         self._flushing = asyncio.Lock()
-        self._publishing: asyncio.Task[None] | None = None
+        self._beside: list[asyncio.Task[None]] = []
         self._overtaken_by: Order | None = None
         self._standing = Standing(Learned(0, Parts()), Order(0, 0, 0), 0)
         self._gathered = Gathered(Changes(store), 0, 0, 0)
@@ -123,7 +126,9 @@ class LearnerPartition:
         )
         await self._write([], self._gathered)
         self.publisher.offer(restored.published, self._standing.order)
-        self._publishing = asyncio.create_task(self.publisher.run(), name=f"publish {self._partition}")
+        self._beside = [asyncio.create_task(self.publisher.run(), name=f"publish {self._partition}")]
+        if self.guard is not None:
+            self._beside.append(asyncio.create_task(self.guard.run(), name="guardrail"))
         return self._offsets(self._gathered)
 
     # --- in ---------------------------------------------------------------------------------------
@@ -201,6 +206,7 @@ class LearnerPartition:
         found = self._reader.read(columns)
         here.labels += len(found)
         here.charges += take_labels(here.changes, self._ensemble.rules, found.here, here.fused_until)
+        here.controls += found.controls
         for item in found.refused:
             self._refuse(tp, item)
         for misplaced in found.elsewhere:
@@ -239,6 +245,8 @@ class LearnerPartition:
 
     async def _flush(self, last: bool) -> None:
         here = self._gathered
+        if self.guard is not None:
+            here.aside += self.guard.switches()
         give_up_orphans(here.changes, self._ensemble.rules, here.fused_until, _ORPHANS)
         late = last or time.monotonic() - self._committed_at >= _COMMIT_S
         moved = self._offsets(here) != self._committed
@@ -259,8 +267,8 @@ class LearnerPartition:
             if flush:
                 await self.flush(last=True)
         finally:
-            if self._publishing is not None:
-                await background.end([self._publishing])
+            if self._beside:
+                await background.end(self._beside)
                 if flush:
                     await self.publisher.publish()
             await self._output.stop()
@@ -269,7 +277,9 @@ class LearnerPartition:
     async def _commit(self) -> None:
         taken = self._take()
         overtaken_by, self._overtaken_by = self._overtaken_by, None
-        step = self._standing.after(taken.charges, taken.changes, self._ensemble.algorithm_over, overtaken_by)
+        step = self._standing.after(
+            taken.charges, taken.changes, self._ensemble.algorithm_over, overtaken_by, taken.controls
+        )
         written = await self._write(
             [*taken.aside, *records.of_flush(self._ensemble, self._partition, taken.changes, step)], taken
         )
@@ -278,7 +288,7 @@ class LearnerPartition:
         self.counts += step.counts
         self._keep(taken)
         order = step.standing.order
-        self.publisher.offer(changes_of(self._ensemble.task, order, step.changed), order)
+        self.publisher.offer(changes_of(self._ensemble.task, step), order)
 
     async def _write(self, outgoing: list[Outgoing], taken: Gathered) -> dict[TopicPartition, int]:
         offsets = self._offsets(taken)

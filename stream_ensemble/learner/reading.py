@@ -23,8 +23,9 @@ from stream_ensemble.core.partitioning import partitions_of
 from stream_ensemble.errors import RecordError
 from stream_ensemble.kafka.chunks import Columns
 from stream_ensemble.kafka.decode import Refused, decode, forwarded_from, matching_key, misrouted
+from stream_ensemble.learner.controls import read_control
 from stream_ensemble.learner.original import pack, pack_row, row_of, unpack
-from stream_ensemble.messages import FORMAT_ARRAYS, FORMAT_COLUMNS, Forwarded, Source
+from stream_ensemble.messages import FORMAT_ARRAYS, FORMAT_COLUMNS, Control, Forwarded, Source
 
 _decode_feedback = msgspec.json.Decoder(messages.Feedback).decode
 _UNPACK: Final = {FORMAT_COLUMNS: feedbacks.unpack, FORMAT_ARRAYS: feedbacks.unpack_arrays}
@@ -40,11 +41,12 @@ class Misplaced(NamedTuple):
 
 @dataclass(slots=True)
 class Labels:
-    """What some records of feedback p held."""
+    """What some records of feedback p held; its length is that of the labels."""
 
     here: list[Feedback] = field(default_factory=list)
     elsewhere: list[Misplaced] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
+    controls: list[Control] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.here) + len(self.elsewhere) + len(self.refused)
@@ -61,6 +63,7 @@ class _Read(NamedTuple):
     ids: list[bytes]
     forwarded: dict[int, tuple[int, int, int]]
     refused: list[Refused]
+    controls: list[Control]
 
 
 class FeedbackReader:
@@ -78,7 +81,7 @@ class FeedbackReader:
 
     def read(self, columns: Columns) -> Labels:
         """Sort the labels of N records into labels for here, labels for elsewhere and what cannot be used."""
-        read = _Read([], [], {}, [])
+        read = _Read([], [], {}, [], [])
         places = zip(columns.records, columns.offsets.tolist(), columns.appended.tolist(), strict=True)
         for record, offset, appended in places:
             try:
@@ -88,7 +91,7 @@ class FeedbackReader:
                 else:
                     self._read_rows(read, _UNPACK[form](record.value or b""), record, offset, appended)
             except RecordError as error:
-                read.refused.append(Refused(record, offset, appended, error))
+                self._read_control(read, record, offset, appended, error)
         return self._sorted(read)
 
     def _read_one(self, read: _Read, record: Any, offset: int, appended: int) -> None:
@@ -113,6 +116,13 @@ class FeedbackReader:
             )
         )
 
+    def _read_control(self, read: _Read, record: Any, offset: int, appended: int, error: RecordError) -> None:
+        """What is no label because of ``error``: only here, so that labels do not pay for it."""
+        try:
+            read.controls.append(read_control(record.value, error))
+        except RecordError as wrong:
+            read.refused.append(Refused(record, offset, appended, wrong))
+
     def _read_rows(self, read: _Read, batch: FeedbackBatch, record: Any, offset: int, appended: int) -> None:
         moved = forwarded_from(record)
         good: Sequence[int] = range(len(batch))
@@ -134,7 +144,7 @@ class FeedbackReader:
         read.labels.extend(_labels(usable, appended, origins, originals))
 
     def _sorted(self, read: _Read) -> Labels:
-        found = Labels(refused=read.refused)
+        found = Labels(refused=read.refused, controls=read.controls)
         if not read.ids:
             return found
         canonical = partitions_of(read.ids, self._partitions)

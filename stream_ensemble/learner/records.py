@@ -24,7 +24,8 @@ from stream_ensemble.messages import (
     Forwarded,
 )
 from stream_ensemble.stores.contributions import Key
-from stream_ensemble.stores.weights_topic import encode_key, encode_weights
+from stream_ensemble.stores.control_state import CONTROLS
+from stream_ensemble.stores.weights_topic import encode_controls, encode_key, encode_weights
 
 
 def of_flush(ensemble: LearnedEnsemble, partition: int, changes: Changes, step: Step) -> list[Outgoing]:
@@ -90,3 +91,6 @@ def _weights(ensemble: LearnedEnsemble, partition: int, step: Step) -> Iterator[
         key = Key(ensemble.task, segment)
         value = encode_weights(key, partition, step.standing.order, ensemble.algorithm.name, part)
         yield Outgoing(tp, encode_key(key), value)
+    if step.controlled:
+        value = encode_controls(partition, step.standing.order, step.standing.controls)
+        yield Outgoing(tp, encode_key(CONTROLS), value)

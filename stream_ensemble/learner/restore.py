@@ -18,13 +18,15 @@ from aiokafka.structs import TopicPartition
 
 from stream_ensemble.core.labels.charging import Learned
 from stream_ensemble.core.labels.parts import parts_of
+from stream_ensemble.core.learning.control import NOTHING
 from stream_ensemble.kafka.tail import LogReader
 from stream_ensemble.learner.ensemble import LearnedEnsemble
 from stream_ensemble.learner.refill import refill
 from stream_ensemble.learner.standing import Standing
 from stream_ensemble.stores.contributions import Change, Key, Order, Stored
+from stream_ensemble.stores.control_state import CONTROLS
 from stream_ensemble.stores.labels import LabelStore, Position
-from stream_ensemble.stores.weights_topic import read_partition
+from stream_ensemble.stores.weights_topic import Written, read_partition
 
 log = logging.getLogger(__name__)
 
@@ -66,14 +68,21 @@ async def committed_by(
     Raises:
         KafkaError, TimeoutError: Kafka does not answer.
     """
-    fused, feedback = ensemble.inputs_of(p)
     admin = AIOKafkaAdminClient(**options)
     await admin.start()
     try:
-        async with asyncio.timeout(_ANSWER_S):
-            found = await _offsets(admin, group_id, [fused, feedback])
+        return await last_committed(admin, group_id, ensemble, p)
     finally:
         await admin.close()
+
+
+async def last_committed(
+    admin: AIOKafkaAdminClient, group_id: str, ensemble: LearnedEnsemble, p: int
+) -> Committed:
+    """:func:`committed_by`, asked through a client that is there."""
+    fused, feedback = ensemble.inputs_of(p)
+    async with asyncio.timeout(_ANSWER_S):
+        found = await _offsets(admin, group_id, [fused, feedback])
     offsets = {tp: None if at.offset < 0 else at.offset for tp, at in found.items()}
     epoch, _, owner = (found[feedback].metadata if feedback in found else "").partition(":")
     return Committed(offsets.get(fused), offsets.get(feedback), int(epoch) if epoch.isdigit() else 0, owner)
@@ -104,7 +113,7 @@ async def restore(ensemble: LearnedEnsemble, p: int, store: LabelStore, owner: s
     """
     committed = await committed_by(ensemble.options, ensemble.group_id, ensemble, p)
     async with LogReader(ensemble.options, committed_only=True) as reader:
-        weights = await read_partition(reader, ensemble.weights(p))
+        log_read = await read_partition(reader, ensemble.weights(p))
         fused, _ = await reader.begin_and_end(ensemble.fused(p))
         feedback, _ = await reader.begin_and_end(ensemble.feedback(p))
         for tp, first, offset in (
@@ -120,14 +129,23 @@ async def restore(ensemble: LearnedEnsemble, p: int, store: LabelStore, owner: s
             applied=0,
         )
         position = await refill(reader, ensemble, p, store, begin, last_owner=committed.owner)
-    order = max([Order(0, 0, 0), *(stored.order for _, stored in weights.values())])
-    usable = _usable(weights, order.generation, ensemble)
+    said = log_read.stored()
+    order = max([Order(0, 0, 0), *(stored.order for stored in said.values())])
+    usable = _usable(log_read.newest, order.generation, ensemble)
     parts = parts_of({key.segment: stored.value for key, stored in usable.items()})
+    controls = log_read.controls
     return Restored(
         standing=Standing(
-            Learned(order.generation, parts), order, epoch=max(order.epoch, committed.epoch) + 1
+            Learned(order.generation, parts),
+            order,
+            epoch=max(order.epoch, committed.epoch) + 1,
+            controls=controls.state if controls else NOTHING,
         ),
-        published=[Change(key, stored.order, stored.value) for key, stored in usable.items()],
+        published=[
+            Change(key, stored.order, stored.value)
+            for key, stored in said.items()
+            if key in usable or key == CONTROLS
+        ],
         fused=position.fused,
         feedback=position.feedback,
         applied=position.applied,
@@ -135,12 +153,10 @@ async def restore(ensemble: LearnedEnsemble, p: int, store: LabelStore, owner: s
     )
 
 
-def _usable(
-    weights: dict[Key, tuple[str, Stored]], generation: int, ensemble: LearnedEnsemble
-) -> dict[Key, Stored]:
+def _usable(weights: dict[Key, Written], generation: int, ensemble: LearnedEnsemble) -> dict[Key, Stored]:
     """The contributions to go on with: of this generation, task and algorithm."""
     usable = {}
-    for key, (algorithm, stored) in weights.items():
+    for key, (stored, algorithm, _) in weights.items():
         if stored.order.generation != generation or key.task != ensemble.task:
             continue
         if algorithm != ensemble.algorithm.name:

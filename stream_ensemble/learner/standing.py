@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 from stream_ensemble.core.labels.charging import AlgorithmOver, Learned, charge
 from stream_ensemble.core.labels.matching import Charge
 from stream_ensemble.core.labels.parts import Parts
 from stream_ensemble.core.labels.records import Known
+from stream_ensemble.core.learning import control
+from stream_ensemble.core.learning.contribution import Contribution
+from stream_ensemble.messages import Control, ControlState
 from stream_ensemble.stores.contributions import Change, Key, Order
+from stream_ensemble.stores.control_state import CONTROLS, encode_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,7 @@ class Standing:
     learned: Learned
     order: Order
     epoch: int
+    controls: ControlState = control.NOTHING
 
     def after(
         self,
@@ -32,8 +38,10 @@ class Standing:
         known: Known,
         algorithm_over: AlgorithmOver,
         overtaken_by: Order | None,
+        orders: Sequence[Control] = (),
     ) -> Step:
-        """The standing after these charges.
+        """The standing after these charges and control records, whose order makes no difference: what was
+        charged to credit of an older generation than the largest one counts nothing.
 
         Args:
             overtaken_by: a larger order that Redis holds. If we are the owner, the topics were made anew
@@ -41,26 +49,54 @@ class Standing:
                 remembers: everything is said again above that. If we are not, the commit of it fails.
         """
         outcome = charge(self.learned, charges, known, algorithm_over)
-        learned, epoch, changed = outcome.learned, self.epoch, outcome.changed
+        learned, changed = _reset(outcome.learned, outcome.changed, orders, algorithm_over)
+        controls = reduce(control.applied, orders, self.controls)
+        said, epoch = bool(orders), self.epoch
         if overtaken_by is not None and overtaken_by > self.order:
             epoch = max(epoch, overtaken_by.epoch + 1)
             learned = Learned(max(learned.generation, overtaken_by.generation), learned.parts)
-            changed = frozenset(learned.parts)
-        elif not changed:
+            changed, said = frozenset(learned.parts), controls != control.NOTHING
+        elif not changed and not said:
             return Step(self, Parts(), outcome.counts)
         order = Order(learned.generation, epoch, self.order.sequence + 1)
-        return Step(Standing(learned, order, epoch), learned.parts.only(changed), outcome.counts)
+        standing = Standing(learned, order, epoch, controls)
+        return Step(standing, learned.parts.only(changed), outcome.counts, said)
+
+
+def _reset(
+    learned: Learned,
+    changed: frozenset[str | None],
+    orders: Sequence[Control],
+    algorithm_over: AlgorithmOver,
+) -> tuple[Learned, frozenset[str | None]]:
+    """Everything forgotten where a control record begins a new generation.
+
+    The whole is said to be empty even if nothing was learned here, so that others see the generation.
+    """
+    generation = max([0, *(order.generation or 0 for order in orders if order.action == "reset")])
+    if generation <= learned.generation:
+        return learned, changed
+    nothing = algorithm_over(()).members
+    parts = Parts({segment: Contribution(nothing) for segment in {None, *learned.parts}})
+    return Learned(generation, parts), frozenset(parts)
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A standing, the contributions that differ from the one before, by segment, and what had no effect."""
+    """A standing, the contributions that differ from the one before, by segment, what had no effect, and
+    whether control records were applied (or their state has to be said again).
+    """
 
     standing: Standing
     changed: Parts
     counts: Counter[str]
+    controlled: bool = False
 
 
-def changes_of(task: str, order: Order, parts: Parts) -> list[Change]:
-    """Contributions as they are published."""
-    return [Change(Key(task, segment), order, parts.packed(segment)) for segment in parts]
+def changes_of(task: str, step: Step) -> list[Change]:
+    """What a step has changed, as it is published."""
+    order = step.standing.order
+    changes = [Change(Key(task, segment), order, step.changed.packed(segment)) for segment in step.changed]
+    if step.controlled:
+        changes.append(Change(CONTROLS, order, encode_state(step.standing.controls)))
+    return changes

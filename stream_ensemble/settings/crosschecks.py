@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from stream_ensemble.config import Ensemble, Kafka, Redis, Settings
+from stream_ensemble.config import Ensemble, Guardrail, Kafka, Redis, Settings
 from stream_ensemble.core.learning.choose import NEEDS_ORDER, ORDER_DEPENDENT
 from stream_ensemble.settings import redis_address
 from stream_ensemble.settings.problems import Path, Problem, shown
@@ -23,7 +23,7 @@ def crosscheck(settings: Settings) -> list[Problem]:
     for name, ensemble in settings.ensembles.items():
         path = ("ensembles", name)
         problems += [*_members(path, ensemble), *_task(path, ensemble), *_times(path, ensemble)]
-        problems += _learning(path, ensemble)
+        problems += [*_learning(path, ensemble), *_guardrail(path, ensemble.learning.guardrail)]
     return problems + list(topic_problems(settings))
 
 
@@ -176,6 +176,23 @@ def _learning(path: Path, ensemble: Ensemble) -> Iterator[Problem]:
         yield Problem((*at, name), "missing; every member needs a weight")
     if not any(weights.values()):
         yield Problem(at, "expected at least one weight above 0")
+
+
+def _guardrail(path: Path, guardrail: Guardrail) -> Iterator[Problem]:
+    at = (*path, "learning", "guardrail")
+    if guardrail.back_at > guardrail.worse_by:
+        yield Problem(
+            (*at, "back_at"),
+            f"expected at most worse_by, which is {guardrail.worse_by:g}",
+            shown(guardrail.back_at),
+        )
+    # All labels ever, discounted, count as no more than 1.44 half-lives.
+    if guardrail.least_labels > guardrail.half_life:
+        yield Problem(
+            (*at, "least_labels"),
+            f"expected at most half_life, which is {guardrail.half_life:g}",
+            shown(guardrail.least_labels),
+        )
 
 
 def _repeated(path: Path, names: list[str]) -> Iterator[Problem]:

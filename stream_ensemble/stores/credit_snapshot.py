@@ -15,6 +15,7 @@ from stream_ensemble.core.learning.contribution import Contribution, Vector
 from stream_ensemble.errors import StateError
 from stream_ensemble.messages import CreditBlock, WeightsVersion
 from stream_ensemble.stores.contributions import Order, Stored
+from stream_ensemble.stores.pinned import Pins
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +27,15 @@ class CreditSnapshot:
         block: the credit as it stands in fused records.
         values: the same as numbers, in the algorithm's layout; not to be changed.
         version: generation, labels learned, digest of the contributions' orders.
+        pins: which requests are fused with other weights; the credit of a label is that of ``values`` all the
+            same.
     """
 
     digest: str
     block: CreditBlock
     values: NDArray[np.float64]
     version: WeightsVersion
+    pins: Pins | None = None
 
 
 class Crediting(Protocol):

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from stream_ensemble.config import Settings, topic_names
@@ -21,9 +22,11 @@ from stream_ensemble.errors import ServerUnavailableError, StreamEnsembleError
 from stream_ensemble.kafka.security import client_options
 from stream_ensemble.stores import background
 from stream_ensemble.stores.contributions import ContributionStore, Key, Marker, Snapshot, Stored
+from stream_ensemble.stores.control_state import CONTROLS
 from stream_ensemble.stores.credit_snapshot import CreditSnapshot, Pool
 from stream_ensemble.stores.held_segments import HeldSegments
 from stream_ensemble.stores.joined import JoinedContributions
+from stream_ensemble.stores.pinned import Pins
 from stream_ensemble.stores.redis_contributions import RedisContributionStore
 from stream_ensemble.stores.redis_keys import RedisKeys
 from stream_ensemble.stores.weights_topic import read_topic
@@ -87,6 +90,7 @@ class WeightsView:
         self._key = Key(task)
         self._joined = JoinedContributions(partitions)
         self._pool = Pool(algorithm)
+        self._pins = Pins(algorithm)
         self._read_log = read_log
         self._poll_interval_s = poll_interval_s
         self._clock = clock
@@ -119,7 +123,7 @@ class WeightsView:
         Never raises for a server that is away: it says so in ``degraded`` and goes on trying.
         """
         await self.refresh()
-        if self._joined.unknown(self._key) and self._read_log is not None:
+        if self._unknown() and self._read_log is not None:
             await self._restore(self._read_log)
         self._tasks = [
             asyncio.create_task(self._keep_fresh(), name="weights view"),
@@ -151,6 +155,7 @@ class WeightsView:
             *(snapshot.damaged.values() if snapshot else ()),
             *self._pool.refused.values(),
             *self.segments.damaged.values(),
+            *self._pins.refused,
         ]
         missing = self._missing()
         if damaged:
@@ -164,15 +169,19 @@ class WeightsView:
     async def _look(self) -> Snapshot | None:
         """The fields if any marker has changed since they were read; else None."""
         markers = await self._store.markers()
-        if not markers.damaged and markers.markers == self._seen and not self._joined.unknown(self._key):
+        if not markers.damaged and markers.markers == self._seen and not self._unknown():
             return None
-        snapshot = await self._store.read([self._key])
+        snapshot = await self._store.read([self._key, CONTROLS])
         self.segments.changed()
         self._seen = dict(snapshot.markers) if not snapshot.damaged else None
         return snapshot
 
+    def _unknown(self) -> frozenset[int]:
+        return self._joined.unknown(self._key) | self._joined.unknown(CONTROLS)
+
     def _adopt(self) -> None:
-        self._current = self._pool.snapshot(self._joined.fields(self._key))
+        self._pins.take(self._joined.fields(CONTROLS))
+        self._current = replace(self._pool.snapshot(self._joined.fields(self._key)), pins=self._pins)
         self._adopted_at = self._clock()
         self.segments.begin(self._current.version.generation)
 
@@ -185,7 +194,7 @@ class WeightsView:
         now = self._clock()
         if self._incomplete_since is None:
             self._incomplete_since = now
-        known = not self._joined.unknown(self._key)
+        known = not self._unknown()
         return frozenset() if known and now - self._incomplete_since < _PATIENCE_S else missing
 
     def _say(self, degraded: str | None, detail: str | None) -> None:
@@ -203,7 +212,7 @@ class WeightsView:
             log.exception("the weights topic could not be read; starting with what Redis holds")
             return
         records = list(records)
-        if self._joined.take_log(record for record in records if record[0] == self._key):
+        if self._joined.take_log(record for record in records if record[0] in (self._key, CONTROLS)):
             self._adopt()
         self.segments.take_log(records)
 

@@ -219,6 +219,8 @@ class World:
         winners: dict[str, tuple[Any, dict[str, Any]]] = {}
         for record in await self.read(self.topics.feedback):
             label = json.loads(record.value)
+            if label.get("kind") == "control":
+                continue
             place = (label.get("revision", 0), record.timestamp, record.offset)
             request_id = label["request_id"]
             if ignore(label["label"]):

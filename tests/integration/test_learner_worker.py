@@ -18,6 +18,7 @@ import pytest
 from stream_ensemble.embedded.ports import free_port
 from stream_ensemble.embedded.process import ChildProcess
 from tests.integration.learner_world import MEMBERS, World, ids, names
+from tests.integration.weights_command import WeightsCommand
 
 PARTITIONS = 3
 READY_S = 60.0
@@ -220,3 +221,40 @@ async def test_a_worker_stopped_past_its_session_and_resumed_doubles_nothing(
         await workers.all_owned(sleeper, successor)
         await workers.learned(66)
         assert await world.check_against_topics() == 66
+
+
+def _figures(worker: Worker, metric: str) -> list[float]:
+    lines = worker.get("/metrics").splitlines()
+    return [float(line.split()[-1]) for line in lines if line.startswith(metric)]
+
+
+async def test_commands_reach_every_owner_while_partitions_move_and_say_where_there_is_none(
+    world: World, workers: Workers, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    weights = WeightsCommand(world, tmp_path, capfd)
+    async with world:
+        first = workers.start("first")
+        await workers.all_owned(first)
+        pinned = await weights("pin", "--uniform", "--json")
+        assert (pinned.code, pinned.json["applied"], pinned.json["left"]) == (0, [0, 1, 2], {})
+        assert _figures(first, 'stream_ensemble_weights_pinned{by="operator"') == [1.0] * PARTITIONS
+        second = workers.start("second")
+        moving = asyncio.create_task(workers.all_owned(first, second))
+        unpinned, again = await weights("unpin", "--json"), await weights("pin", "current", "--json")
+        assert (unpinned.code, again.code) == (0, 0), (unpinned, again)
+        assert again.json["control"]["number"] == 3
+        await moving
+        for worker in (first, second):
+            worker.process.kill()
+        left = await weights("reset", "--json")
+        assert left.code == 1
+        assert left.json["left"].keys() == {"0", "1", "2"}
+        assert all("nobody owns it" in why for why in left.json["left"].values())
+        third = workers.start("third")
+        await workers.all_owned(third)
+        generations = "stream_ensemble_weights_generation{"
+        await _until(lambda: _figures(third, generations) == [1.0] * PARTITIONS, third.process.output)
+        live = await weights("recompute", "--json")
+        assert (live.json["same"], live.json["generation"]) == (True, 1)
+        listed = await weights("list", "--json")
+        assert [pin["number"] for pin in listed.json["pins"]] == [3]

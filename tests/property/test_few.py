@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from unittest.mock import patch
 
@@ -28,8 +28,11 @@ from stream_ensemble.fuser.ensemble import FusedEnsemble, fused_ensemble
 from stream_ensemble.fuser.partition import FuserPartition
 from stream_ensemble.kafka.chunks import Chunk, EndEvidence
 from stream_ensemble.kafka.fenced_producer import Delivery, FencedProducer
-from stream_ensemble.messages import HEADER_FORWARDED, HEADER_TRACE
+from stream_ensemble.messages import HEADER_FORWARDED, HEADER_TRACE, ControlState, Pin, PinnedWeights
+from stream_ensemble.stores.contributions import Order, Stored
+from stream_ensemble.stores.control_state import encode_state
 from stream_ensemble.stores.credit_snapshot import CreditSnapshot, Pool
+from stream_ensemble.stores.pinned import Pins
 
 MEMBERS, CLASSES = ("a", "b", "c"), ("no", "yes")
 HERE, PARTITIONS = 1, 2
@@ -55,12 +58,21 @@ ELSEWHERE = [f"r{i}" for i in range(60) if partition_of(b"r%d" % i, PARTITIONS) 
 
 
 class Weights:
-    """What a fuser fuses with; may be said to be old."""
+    """What a fuser fuses with; may be said to be old, or pinned."""
 
     def __init__(self, ensemble_of: settings_file.Settings) -> None:
         config = ensemble_of.ensembles["few"]
         self.degraded: str | None = None
-        self._snapshot = Pool(make(config.learning, config.task, MEMBERS)).snapshot({})
+        self._algorithm = make(config.learning, config.task, MEMBERS)
+        self._snapshot = Pool(self._algorithm).snapshot({})
+
+    def pin(self, number: int, share: float | None) -> None:
+        """Pins a to a share, for all requests; None: unpins."""
+        pinned = None if share is None else PinnedWeights(weights={"a": share, "b": 1.0})
+        state = ControlState(number=number, id="x", pins=(Pin(number=number, id="x", pinned=pinned),))
+        pins = Pins(self._algorithm)
+        pins.take({0: Stored(Order(0, 1, number), encode_state(state))})
+        self._snapshot = replace(self._snapshot, pins=pins)
 
     def current(self) -> CreditSnapshot:
         return self._snapshot
@@ -197,6 +209,7 @@ moves = (
     | st.tuples(st.just("acknowledge"), st.integers(1, 3))
     | st.tuples(st.just("end"), st.integers(0, 2))
     | st.tuples(st.just("degrade"), st.sampled_from([None, "redis-away"]))
+    | st.tuples(st.just("pin"), st.sampled_from([None, 0.0, 0.5]))
     | st.tuples(st.just("keyframes again"), st.none())
     | st.tuples(st.just("forget the released"), st.none())
 )
@@ -214,6 +227,8 @@ def play(world: World, steps: Sequence[tuple[str, Any]], step_ms: int) -> None:
             world.here.tick(ends, [False] * len(ends))
         elif what == "degrade":
             world.weights.degraded = value
+        elif what == "pin":
+            world.weights.pin(number + 1, value)
         elif what == "forget the released":
             world.recorder.acknowledge(len(world.recorder.waiting))
             world.here.join._cut()

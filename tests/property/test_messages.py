@@ -43,7 +43,7 @@ answers = st.one_of(
     st.builds(lambda error: {"error": error}, text),
 )
 features = st.recursive(st.none() | st.booleans() | number | text, lambda inner: st.lists(inner, max_size=3))
-versions = st.builds(m.WeightsVersion, generation=whole, n=whole, digest=text)
+versions = st.builds(m.WeightsVersion, generation=whole, n=whole, digest=text, pin=optional(whole))
 blocks = st.builds(
     m.CreditBlock,
     algorithm=name,
@@ -57,6 +57,24 @@ credits_ = st.builds(
     everywhere=name,
     segment=optional(name),
     blocks=optional(st.dictionaries(name, blocks, max_size=2)),
+)
+
+control_numbers = st.integers(1, 2**53)
+control_ids = st.text("0123456789abcdef", min_size=1, max_size=64)
+authorities = st.sampled_from(["operator", "guardrail"])
+pinned = st.builds(
+    m.PinnedWeights,
+    weights=st.dictionaries(name, st.floats(0, 1e300), max_size=3),
+    credit=optional(blocks),
+)
+pins = st.builds(
+    m.Pin,
+    number=control_numbers,
+    id=control_ids,
+    by=authorities,
+    segment=optional(name),
+    at=optional(times),
+    pinned=optional(pinned),
 )
 
 MESSAGES: dict[str, st.SearchStrategy[Any]] = {
@@ -128,6 +146,32 @@ MESSAGES: dict[str, st.SearchStrategy[Any]] = {
         ats=optional(st.lists(optional(times), max_size=3)),
         revisions=optional(st.lists(whole, max_size=3)),
         weights=optional(st.lists(st.floats(0, 1e6, exclude_min=True), max_size=3)),
+    ),
+    "control": st.builds(
+        m.Control,
+        **head("control"),
+        number=control_numbers,
+        id=control_ids,
+        action=st.sampled_from(["pin", "unpin", "reset"]),
+        by=authorities,
+        at=optional(times),
+        segment=optional(name),
+        pinned=optional(pinned),
+        generation=optional(st.integers(0, 2**31 - 1)),
+    ),
+    "controls": st.builds(
+        m.Controls,
+        **head("controls"),
+        partition=whole,
+        generation=whole,
+        epoch=whole,
+        sequence=whole,
+        state=st.builds(
+            m.ControlState,
+            number=st.integers(0, 2**53),
+            id=text,
+            pins=st.lists(pins, max_size=3).map(tuple),
+        ),
     ),
     "weights": st.builds(
         m.Weights,

@@ -27,6 +27,7 @@ from stream_ensemble.learner import restore
 from stream_ensemble.learner.output import TransactionalOutput
 from stream_ensemble.learner.partition import LearnerPartition
 from stream_ensemble.learner.publisher import WeightsPublisher
+from stream_ensemble.stores.weights_topic import PartitionLog
 from tests.simulation import settings
 from tests.simulation.broker import Committed
 from tests.simulation.faults import Fault
@@ -210,8 +211,8 @@ def _never_looked(right: Any) -> Any:
 
 
 def _nothing_from_the_log(right: Any) -> Any:
-    async def read_partition(reader: Any, tp: Any) -> dict[Any, Any]:
-        return {}
+    async def read_partition(reader: Any, tp: Any) -> PartitionLog:
+        return PartitionLog(tp)
 
     return read_partition
 

@@ -93,7 +93,9 @@ class Fuser(Worker):
             template.algorithm,
             task=template.config.task.name,
             partitions=settings.PARTITIONS,
-            read_log=lambda: read_topic(options, settings.topics(world.variant).weights, settings.PARTITIONS),
+            read_log=lambda: read_topic(
+                options, settings.topics(world.variant).weights, settings.PARTITIONS, 0
+            ),
             poll_interval_s=_POLL_S,
             clock=process.time,
         )

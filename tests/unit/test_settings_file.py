@@ -122,6 +122,16 @@ def test_a_minimal_file_gets_the_defaults_of_config() -> None:
             "silence_after_ms = 1999: expected at least two deadlines",
         ),
         (
+            "learning.guardrail.back_at = 0.1",
+            "[ensembles.digits]",
+            "learning.guardrail.back_at = 0.1: expected at most worse_by, which is 0.05",
+        ),
+        (
+            "learning.guardrail.least_labels = 201",
+            "[ensembles.digits]",
+            "learning.guardrail.least_labels = 201",
+        ),
+        (
             "lateness_horizon_s = 0.5",
             "[ensembles.digits]",
             "lateness_horizon_s = 0.5: expected at least the deadline",

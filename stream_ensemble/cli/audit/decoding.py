@@ -17,6 +17,7 @@ from stream_ensemble.columnar.forms import form_of
 from stream_ensemble.columnar.fused_messages import records
 from stream_ensemble.columnar.prediction_batch import PredictionBatch
 from stream_ensemble.core.join.records import NO_TIME, Answer, Cause, Status
+from stream_ensemble.core.learning.control import checked
 from stream_ensemble.errors import RecordError
 from stream_ensemble.messages import (
     FORMAT_ARRAYS,
@@ -26,6 +27,7 @@ from stream_ensemble.messages import (
     HEADER_FORWARDED,
     HEADER_SOURCE,
     Applied,
+    Control,
     DeadLetter,
     Feedback,
     Forwarded,
@@ -40,6 +42,7 @@ FORMS = (FORMAT_COLUMNS, FORMAT_ARRAYS)
 _prediction = msgspec.json.Decoder(Prediction).decode
 _request = msgspec.json.Decoder(Request).decode
 _feedback = msgspec.json.Decoder(Feedback).decode
+_control = msgspec.json.Decoder(Control).decode
 _fused = msgspec.json.Decoder(Fused).decode
 _applied = msgspec.json.Decoder(Applied).decode
 _weights = msgspec.json.Decoder(Weights).decode
@@ -184,17 +187,26 @@ def read_requests(chunk: Iterable[tuple[Any, int, int]]) -> Read:
 
 
 def read_feedback(chunk: Iterable[tuple[Any, int, int]]) -> Read:
-    """Labels, in any form."""
+    """Labels, in any form; control records among them are none."""
     unpack = {FORMAT_COLUMNS: feedbacks.unpack, FORMAT_ARRAYS: feedbacks.unpack_arrays}
 
     def rows_of(record: Any) -> Iterable[tuple[int, Any]]:
         form = form_of(record, FORMS)
         if form is None:
-            return [(0, _feedback(record.value or b""))]
+            return _label_in(record.value or b"")
         batch = unpack[form](record.value or b"")
         return [(r, None if r in batch.wrong else batch.message(r)) for r in range(len(batch))]
 
     return _read_rows(chunk, rows_of)
+
+
+def _label_in(value: bytes) -> list[tuple[int, Any]]:
+    try:
+        return [(0, _feedback(value))]
+    except msgspec.MsgspecError:
+        # One that is not understood is dead-lettered as a label would be.
+        checked(_control(value))
+        return []
 
 
 def read_fused(chunk: Iterable[tuple[Any, int, int]]) -> Read:

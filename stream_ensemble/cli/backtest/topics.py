@@ -16,7 +16,7 @@ from stream_ensemble.messages import Feedback, Fused
 
 
 class _Kind(msgspec.Struct):
-    kind: Literal["fused", "feedback"]
+    kind: Literal["fused", "feedback", "control"]
 
 
 _kind = msgspec.json.Decoder(_Kind).decode
@@ -61,7 +61,9 @@ def read_messages(path: Path) -> Raw:
         for number, line in enumerate(file, 1):
             if line.strip():
                 try:
-                    topics.take(_fused(line) if _kind(line).kind == "fused" else _feedback(line))
+                    kind = _kind(line).kind
+                    if kind != "control":
+                        topics.take(_fused(line) if kind == "fused" else _feedback(line))
                 except msgspec.MsgspecError as error:
                     raise SettingsError(f"line {number} is no fused or feedback record: {error}") from None
     answered = [answer for answer in topics.answers.values() if answer.request_id in topics.labels]

@@ -71,6 +71,9 @@ class Bank(Additive[Mixed]):
     With A arms that learn (linear ones first) and J = A + 1 with the uniform one behind the linear ones,
     credit is A x K arm weights, then J top weights, all unnormalised.
 
+    Attributes:
+        arm_names: the J arms, in the order of the top weights.
+
     Args:
         loss: of the fused output.
         arms: linear arms before geometric ones, which need class probabilities and log loss; None: all of
@@ -107,6 +110,7 @@ class Bank(Additive[Mixed]):
             "uniform",
             *(arm.name for arm in arms[self._linear :]),
         ]
+        self.arm_names = tuple(names)
         self._top = tuple(PER_ARM + name for name in names)
         self.half_lives = {f"{arm.name}/{letter}": arm.half_life for arm in arms for letter in "RVB"}
         self.half_lives |= dict.fromkeys(self._top, top_half_life)
@@ -149,7 +153,17 @@ class Bank(Additive[Mixed]):
 
         With geometric arms the fused output is not quite the mean with these; see :meth:`mix`.
         """
-        return self._shares(*self._levels(credit, awake))
+        return self._shares(*self.levels(credit, awake))
+
+    def levels(self, credit: Floats, awake: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+        """Weights of the members in each arm, R x J x K, and of the arms, R x J, floors applied."""
+        k, a = len(self.members), len(self.arms)
+        given = credit[..., : a * k].reshape(*credit.shape[:-1], a, k)
+        even = np.zeros((*credit.shape[:-1], 1, k))
+        by_arm = np.concatenate([given[..., : self._linear, :], even, given[..., self._linear :, :]], axis=-2)
+        weights = over_awake(by_arm, awake[:, None], self._floor)
+        everyone = np.ones((len(awake), a + 1), np.bool_)
+        return weights, over_awake(credit[..., a * k :], everyone, self._floor)
 
     def mixing(self, credit: Floats, outputs: Floats, awake: NDArray[np.bool_]) -> Mixed:
         """See ``Additive``."""
@@ -215,24 +229,14 @@ class Bank(Additive[Mixed]):
         )
 
     def _levels_by_pattern(self, credit: Floats, awake: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-        """As :meth:`_levels`, worked out once for each set of awake members; 1 row where all are the same."""
+        """As :meth:`levels`, worked out once for each set of awake members; 1 row where all are the same."""
         if credit.ndim > 1:
-            return self._levels(credit, awake)
+            return self.levels(credit, awake)
         if (awake == awake[:1]).all():
-            return self._levels(credit, awake[:1])
+            return self.levels(credit, awake[:1])
         first, which = patterns(awake)
-        weights, top = self._levels(credit, awake[first])
+        weights, top = self.levels(credit, awake[first])
         return weights[which], top[which]
-
-    def _levels(self, credit: Floats, awake: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-        """Weights of the members in each arm, R x J x K, and of the arms, R x J, floors applied."""
-        k, a = len(self.members), len(self.arms)
-        given = credit[..., : a * k].reshape(*credit.shape[:-1], a, k)
-        even = np.zeros((*credit.shape[:-1], 1, k))
-        by_arm = np.concatenate([given[..., : self._linear, :], even, given[..., self._linear :, :]], axis=-2)
-        weights = over_awake(by_arm, awake[:, None], self._floor)
-        everyone = np.ones((len(awake), a + 1), np.bool_)
-        return weights, over_awake(credit[..., a * k :], everyone, self._floor)
 
 
 def _credit(weights: Floats, top: Floats) -> Floats:

@@ -19,6 +19,7 @@ from stream_ensemble.core.learning.contribution import Vector
 from stream_ensemble.core.learning.dorm import DORM
 from stream_ensemble.core.learning.ewa import EWA
 from stream_ensemble.core.learning.fixed import Fixed
+from stream_ensemble.core.learning.guardrail import WithLosses
 from stream_ensemble.core.learning.losses import LogLoss, Loss
 from stream_ensemble.core.learning.ml_poly import MLPoly
 from stream_ensemble.core.learning.softmax_gradient import SoftmaxGradient
@@ -99,6 +100,8 @@ def make(learning: Learning, task: Classification, members: tuple[str, ...]) -> 
         raise SettingsError(f"learning.{error}") from None
     if not isinstance(algorithm, Additive):
         raise SettingsError(f"learning.algorithm = {algorithm.name!r}: {NEEDS_ORDER}")
+    if learning.guardrail.enabled:
+        return WithLosses(algorithm, LogLoss(), learning.guardrail.half_life)
     return algorithm
 
 

@@ -62,6 +62,13 @@ def test_a_member_that_did_not_answer_is_asleep(tmp_path: Path) -> None:
     assert np.isnan(raw.P[1, 1]).all()
 
 
+def test_control_records_among_the_labels_are_left_out(tmp_path: Path) -> None:
+    file = _write(tmp_path, *ANSWERS, _label("r1", "cat"))
+    with file.open("a") as more:
+        more.write('{"version": 1, "kind": "control", "number": 1, "id": "x", "action": "unpin"}\n')
+    assert len(read(file).y) == 1
+
+
 def test_the_label_of_the_highest_revision_counts_then_the_last(tmp_path: Path) -> None:
     labels = [_label("r1", 1, revision=2), _label("r1", 0, revision=1), _label("r2", 0), _label("r2", 1)]
     assert read(_write(tmp_path, *ANSWERS, *labels)).y.tolist() == [1, 1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 import numpy as np
 import pytest
@@ -17,8 +19,11 @@ from stream_ensemble.core.learning.contribution import Contribution
 from stream_ensemble.core.learning.segment_mixture import SegmentMixture
 from stream_ensemble.fuser.fusion import KEYFRAME_S, Fusion
 from stream_ensemble.kafka.encode import FusedFormat
-from stream_ensemble.messages import Fused, WeightsVersion
+from stream_ensemble.messages import ControlState, Fused, Pin, PinnedWeights, WeightsVersion
+from stream_ensemble.stores.contributions import Order, Stored
+from stream_ensemble.stores.control_state import encode_state
 from stream_ensemble.stores.credit_snapshot import CreditSnapshot
+from stream_ensemble.stores.pinned import Pins
 
 MEMBERS = ("a", "b")
 TASK = Classification(classes=["x", "y", "z"])
@@ -190,3 +195,82 @@ def test_a_row_is_pooled_the_same_whatever_stands_beside_it(rows: int) -> None:
     np.testing.assert_allclose(whole, np.einsum("rk,rkc->rc", weights, outputs), rtol=1e-14)
     for r in range(rows):
         np.testing.assert_array_equal(linear_pool(outputs[r : r + 1], weights[r : r + 1])[0], whole[r])
+
+
+def under(weights: Weights, *held: Pin) -> None:
+    """Pins these weights."""
+    pins = Pins(weights.algorithm)
+    state = ControlState(number=9, id="x", pins=held)
+    pins.take({0: Stored(Order(0, 1, 1), encode_state(state))})
+    weights.snapshot = replace(weights.snapshot, pins=pins)
+
+
+def test_under_a_pin_the_output_is_the_pins_and_the_credit_stays_the_learners() -> None:
+    weights = Weights(Bank(MEMBERS))
+    weights.use(RNG.random(len(weights.snapshot.values)), 40)
+    free = weights.snapshot
+    under(weights, Pin(number=9, id="x", pinned=PinnedWeights(weights={"a": 3.0, "b": 1.0})))
+    join, decided, outputs = ended(("a", "b"), ("b",))
+    both, alone = records(Fusion(weights.algorithm, weights, None, Time()), join, decided)
+    assert both.weights == {"a": 0.75, "b": 0.25}
+    np.testing.assert_allclose(both.output, 0.75 * outputs[0, 0] + 0.25 * outputs[0, 1], rtol=1e-15)
+    assert alone.weights == {"b": 1.0}
+    assert both.weights_version == WeightsVersion(generation=0, n=40, digest="v", pin=9)
+    assert both.credit is not None
+    assert both.credit.everywhere == free.digest
+    assert both.credit.blocks == {free.digest: free.block}
+
+
+def test_a_pin_of_the_algorithms_own_credit_gives_its_own_output_to_the_bit() -> None:
+    bank = Bank(MEMBERS)
+    weights = Weights(bank)
+    weights.use(RNG.random(len(weights.snapshot.values)), 40)
+    kept = weights.snapshot
+    weights.use(RNG.random(len(weights.snapshot.values)), 80)
+    pinned = PinnedWeights(weights={"a": 1.0}, credit=kept.block)
+    under(weights, Pin(number=9, id="x", pinned=pinned))
+    join, decided, outputs = ended(("a", "b"))
+    [record] = records(Fusion(bank, weights, None, Time()), join, decided)
+    expected = bank.fuse(kept.values, outputs, np.ones((1, 2), np.bool_))
+    np.testing.assert_array_equal(record.output, expected[0])
+
+
+def test_a_pin_of_a_segment_is_for_its_requests_alone_and_their_credit_stays_that_of_both() -> None:
+    algorithm = make(Learning(algorithm="ml_poly"), TASK, MEMBERS)
+    weights, mixture = Weights(algorithm), SegmentMixture(algorithm)
+    weights.use(RNG.random(mixture.width), 40)
+    weights.segments = {"north": weights.of(np.concatenate([RNG.random(mixture.width), [0.25, 1.0]]), 7)}
+    free = weights.snapshot
+    pinned = PinnedWeights(weights={"a": 3.0, "b": 1.0})
+    under(weights, Pin(number=9, id="x", segment="north", pinned=pinned))
+    join, decided, outputs = ended(("a", "b"), ("a", "b"))
+    join.slots.segment_of[int(decided.slots[1])] = "north"
+    fusion = Fusion(algorithm, weights, None, Time())
+    found = {record.request_id: record for record in decoded(fusion, join, decided)}
+    whole, north = found["r0"], found["r1"]
+    assert north.weights == {"a": 0.75, "b": 0.25}
+    np.testing.assert_allclose(north.output, 0.75 * outputs[1, 0] + 0.25 * outputs[1, 1], rtol=1e-15)
+    assert (whole.weights_version.pin, north.weights_version.pin) == (None, 9)
+    assert whole.weights == dict(
+        zip(MEMBERS, algorithm.pool(free.values, np.ones((1, 2), bool))[0], strict=True)
+    )
+    assert whole.credit is not None
+    assert north.credit is not None
+    assert (north.credit.everywhere, north.credit.segment) == (free.digest, weights.segments["north"].digest)
+    assert whole.credit.segment is None
+
+
+def test_pinning_and_unpinning_take_effect_at_the_next_records() -> None:
+    weights = Weights(make(Learning(algorithm="fixed", weights={"a": 3.0, "b": 1.0}), TASK, MEMBERS))
+    fusion = Fusion(weights.algorithm, weights, None, Time())
+    free = weights.snapshot
+    found = []
+    for pin in (None, Pin(number=9, id="x", pinned=PinnedWeights(weights={"a": 1.0, "b": 1.0})), None):
+        weights.snapshot = free
+        if pin is not None:
+            under(weights, pin)
+        join, decided, _ = ended(("a", "b"))
+        [record] = records(fusion, join, decided)
+        found.append((record.weights, record.weights_version.pin))
+    learned = ({"a": 0.75, "b": 0.25}, None)
+    assert found == [learned, ({"a": 0.5, "b": 0.5}, 9), learned]

@@ -11,11 +11,13 @@ from stream_ensemble.core.labels.matching import Charge
 from stream_ensemble.core.labels.parts import Parts
 from stream_ensemble.core.learning import credit_block
 from stream_ensemble.core.learning.algorithm import Labelled
-from stream_ensemble.core.learning.contribution import Contribution
+from stream_ensemble.core.learning.contribution import Contribution, to_bytes
 from stream_ensemble.core.learning.ml_poly import MLPoly
 from stream_ensemble.errors import StateError
 from stream_ensemble.messages import Credit
+from stream_ensemble.stores.contributions import Key, Order
 from stream_ensemble.stores.memory_labels import MemoryLabelStore
+from stream_ensemble.stores.weights_topic import decode_weights, encode_weights
 
 AB = ("a", "b")
 OUTPUTS = {"a": [0.8, 0.2], "b": [0.5, 0.5], "c": [0.1, 0.9]}
@@ -103,6 +105,15 @@ def test_a_label_with_a_segment_counts_in_both_states() -> None:
     outcome = case.charge(NOTHING, case.one(digest, segment="north"), case.one(digest))
     assert outcome.changed == {None, "north"}
     assert {segment: part.n for segment, part in outcome.learned.parts.items()} == {None: 2, "north": 1}
+
+
+def test_what_was_learned_has_the_same_bytes_after_it_was_read_back() -> None:
+    case = Case()
+    digest = case.block(n=7)
+    learned = case.charge(NOTHING, case.one(digest, segment="north"), case.one(digest)).learned
+    for segment, part in learned.parts.items():
+        value = encode_weights(Key("class", segment), 0, Order(0, 1, 1), "ml_poly", part)
+        assert to_bytes(decode_weights(value)[3]) == learned.parts.packed(segment)
 
 
 def test_credit_of_an_older_generation_changes_nothing_and_is_counted() -> None:

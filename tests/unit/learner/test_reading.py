@@ -93,3 +93,31 @@ def test_one_bad_record_does_not_hide_the_others() -> None:
 
 def test_nothing_read_is_nothing_found() -> None:
     assert read(partition=0) == Labels()
+
+
+def control(**more: Any) -> bytes:
+    record = {"version": 1, "kind": "control", "number": 3, "id": "x", "action": "unpin"}
+    return json.dumps(record | more).encode()
+
+
+def test_a_control_record_among_labels_is_read_and_counts_as_no_label() -> None:
+    found = read(Record(None, control()), Record(b"r", value("r")), partition=home("r"))
+    assert [(each.number, each.action) for each in found.controls] == [(3, "unpin")]
+    assert [label.request_id for label in found.here] == ["r"]
+    assert (len(found), found.refused) == (1, [])
+
+
+def test_a_control_record_that_is_not_understood_is_refused_with_its_reason() -> None:
+    reasons = {
+        control(action="explode"): "unknown-control",
+        control(action=7): "unknown-control",
+        control(version=2): "wrong-version",
+        control(action="reset"): "missing-field",
+        control(number="x"): "wrong-field",
+        control(kind="other"): "wrong-kind",
+        b'{"kind": "control", "action": "unpin"}': "missing-field",
+    }
+    found = read(*(Record(None, each) for each in reasons), partition=0)
+    assert found.controls == []
+    assert [each.error.reason for each in found.refused] == list(reasons.values())
+    assert [each.offset for each in found.refused] == list(range(100, 100 + len(reasons)))

@@ -10,8 +10,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from stream_ensemble.config import Classification, Learning
+from stream_ensemble.config import Classification, Guardrail, Learning
+from stream_ensemble.core.learning.algorithm import Labelled
 from stream_ensemble.core.learning.choose import ALGORITHMS, ORDER_DEPENDENT, Options, make, named
+from stream_ensemble.core.learning.contribution import Contribution
+from stream_ensemble.core.learning.guardrail import judged
 from stream_ensemble.core.learning.losses import LogLoss
 from stream_ensemble.errors import SettingsError
 
@@ -19,9 +22,13 @@ MEMBERS = ("a", "b", "c")
 TASK = Classification(classes=["x", "y"])
 
 
-def _learning(algorithm: str) -> Any:
+def _learning(algorithm: str, *, guardrail: bool = False) -> Any:
     return SimpleNamespace(
-        algorithm=algorithm, half_life=50.0, floor=0.01, weights={"a": 1.0, "b": 2.0, "c": 0.0}
+        algorithm=algorithm,
+        half_life=50.0,
+        floor=0.01,
+        weights={"a": 1.0, "b": 2.0, "c": 0.0},
+        guardrail=Guardrail(enabled=guardrail),
     )
 
 
@@ -42,6 +49,21 @@ def test_the_settings_can_name_every_one_and_bank_is_the_default() -> None:
 @pytest.mark.parametrize("name", [name for name in ALGORITHMS if name != "boa"])
 def test_a_live_ensemble_takes_every_order_free_one(name: str) -> None:
     assert make(_learning(name), TASK, MEMBERS).name == name
+
+
+@pytest.mark.parametrize("name", [name for name in ALGORITHMS if name not in ORDER_DEPENDENT])
+def test_with_a_guardrail_it_is_the_same_algorithm_with_losses_beside(name: str) -> None:
+    plain, guarded = (make(_learning(name, guardrail=on), TASK, MEMBERS) for on in (False, True))
+    assert (guarded.name, guarded.members, guarded.linear) == (plain.name, plain.members, plain.linear)
+    credit = plain.credit(plain.merge([]))
+    assert guarded.credit(guarded.merge([])).tolist() == credit.tolist()
+    part = Contribution(MEMBERS)
+    awake = np.ones((1, 3), np.bool_)
+    outputs = np.array([[[0.5, 0.5], [0.9, 0.1], [0.2, 0.8]]])
+    guarded.learn(part, credit, Labelled(outputs, awake, np.array([0]), np.ones(1), 0.0))
+    found = judged(guarded.merge([part]))
+    assert found is not None
+    assert found.labels == 1.0
 
 
 def test_a_live_ensemble_refuses_one_that_needs_the_labels_in_order() -> None:
