@@ -162,6 +162,12 @@ def world(kafka_bootstrap: str, redis_url: str, ensemble_name: str, tmp_path: Pa
     return World(kafka_bootstrap, redis_url, ensemble_name, tmp_path, orphan_horizon_s=0.05)
 
 
+@pytest.fixture
+def patient(kafka_bootstrap: str, redis_url: str, ensemble_name: str, tmp_path: Path) -> World:
+    """One whose labels wait long enough for another owner to come."""
+    return World(kafka_bootstrap, redis_url, ensemble_name, tmp_path, orphan_horizon_s=5.0)
+
+
 async def write(world: World, topic: str, record: Row) -> None:
     key = None if record.key is None else record.key.decode()
     await world.write(topic, key, record.value, partition=0, headers=record.headers)
@@ -195,28 +201,30 @@ async def test_a_new_owner_knows_the_rows_of_columnar_fused_records_and_the_bloc
 
 
 @pytest.mark.parametrize("form", [FORMAT_COLUMNS, FORMAT_ARRAYS], ids=["columns", "arrays"])
-async def test_a_row_that_waits_is_kept_alone_and_dies_alone_or_is_learned(world: World, form: bytes) -> None:
+async def test_a_row_that_waits_is_kept_alone_and_dies_alone_or_is_learned(
+    patient: World, form: bytes
+) -> None:
     late = asked(ids(1))
     early = [Label(name, 1) for name in [late[0].request_id, *ids(49, "typo")]]
-    async with world:
+    async with patient:
         (record,) = label_records(early, form)
-        async with world.owner(host="A") as owner:
-            await write(world, world.topics.feedback, record)
+        async with patient.owner(host="A") as owner:
+            await write(patient, patient.topics.feedback, record)
             await owner.catch_up()
             assert owner.partition.parked == 50
-            waiting = await in_topic(partial(world.read, world.topics.applied), 50)
+            waiting = await in_topic(partial(patient.read, patient.topics.applied), 50)
             kept = [unpack(record.headers[0][1]).value for record in waiting]
             assert [label_in(value, form) for value in kept] == early
             await owner.close()
-        async with world.owner(host="B") as owner:
-            await write_fused(world, late)
+        async with patient.owner(host="B") as owner:
+            await write_fused(patient, late)
             await owner.catch_up()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while owner.partition.parked:
-                    await world.fused(*ids(1, "moves-on"))
+                    await patient.fused(*ids(1, "moves-on"))
                     await owner.catch_up()
             assert owner.partition.standing.learned.parts[None].n == 1
-        dead = [dead_in(record) for _, record in await in_topic(world.dead, 49)]
+        dead = [dead_in(record) for _, record in await in_topic(patient.dead, 49)]
         rows = [Dead("orphan", Place(0, 0, row), label) for row, label in enumerate(early)]
         assert sorted(dead) == sorted(rows[1:])
 
