@@ -1,7 +1,8 @@
 """What partition p must have learned, from its fused and feedback records alone, by the learner's own rules.
 
 The same functions as in ``partition.py``, without a transaction, a group or a Redis: what they make of the
-topics does not depend on how the two interleave, nor on when it is flushed.
+topics does not depend on how the two interleave, nor on when it is flushed; but for a label whose answer
+comes only after the orphan horizon, which is given up when the learner looks.
 """
 
 from __future__ import annotations

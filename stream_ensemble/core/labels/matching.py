@@ -150,9 +150,6 @@ def _learn(
     """
     if new.appended - answer.appended > rules.label_horizon_ms:
         raise _too_late(rules)
-    if answer.appended - new.appended > rules.orphan_horizon_ms:
-        # Whether it waited or was read after the answer must make no difference.
-        raise _orphan(rules)
     corrected = before if before is not None and before.learned else None
     fused = credited(answer)
     blocks = _blocks(changes, fused)

@@ -354,29 +354,3 @@ def test_refilling_keeps_answers_and_blocks_and_teaches_nothing() -> None:
 def test_a_record_that_says_it_carries_blocks_and_cannot_be_read_is_refused() -> None:
     with pytest.raises(RecordError, match="fused-unreadable"):
         Learner().fused(Answer(1, 100, b'{"credit": {"blocks": 7}}'))
-
-
-def test_a_label_far_ahead_of_its_answer_is_an_orphan_whichever_is_read_first() -> None:
-    early, late = label("dog", at=200), answer(200 + RULES.orphan_horizon_ms + 1)
-    label_first, answer_first = Learner(), Learner()
-    label_first.label(early)
-    label_first.fused(late)
-    answer_first.fused(late)
-    answer_first.label(early)
-    for learner in (label_first, answer_first):
-        give_up_orphans(learner.changes, learner.rules, learner.fused_until, 10)
-        assert learner.charges == []
-        assert learner.dead == ["orphan"]
-
-
-def test_a_label_just_within_the_orphan_horizon_is_learned_whichever_is_read_first() -> None:
-    early, late = label("dog", at=200), answer(200 + RULES.orphan_horizon_ms)
-    for first in (True, False):
-        learner = Learner()
-        if first:
-            learner.label(early)
-        learner.fused(late)
-        if not first:
-            learner.label(early)
-        give_up_orphans(learner.changes, learner.rules, learner.fused_until, 10)
-        assert learner.signs == [(1, 1, True)]
