@@ -41,12 +41,16 @@ class Misplaced(NamedTuple):
 
 @dataclass(slots=True)
 class Labels:
-    """What some records of feedback p held; its length is that of the labels."""
+    """What some records of feedback p held; its length is that of the labels.
+
+    ``controls_appended`` are the append times (ms) of the control records.
+    """
 
     here: list[Feedback] = field(default_factory=list)
     elsewhere: list[Misplaced] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     controls: list[Control] = field(default_factory=list)
+    controls_appended: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.here) + len(self.elsewhere) + len(self.refused)
@@ -63,7 +67,7 @@ class _Read(NamedTuple):
     ids: list[bytes]
     forwarded: dict[int, tuple[int, int, int]]
     refused: list[Refused]
-    controls: list[Control]
+    controls: list[tuple[Control, int]]
 
 
 class FeedbackReader:
@@ -119,7 +123,7 @@ class FeedbackReader:
     def _read_control(self, read: _Read, record: Any, offset: int, appended: int, error: RecordError) -> None:
         """What is no label because of ``error``: only here, so that labels do not pay for it."""
         try:
-            read.controls.append(read_control(record.value, error))
+            read.controls.append((read_control(record.value, error), appended))
         except RecordError as wrong:
             read.refused.append(Refused(record, offset, appended, wrong))
 
@@ -144,7 +148,10 @@ class FeedbackReader:
         read.labels.extend(_labels(usable, appended, origins, originals))
 
     def _sorted(self, read: _Read) -> Labels:
-        found = Labels(refused=read.refused, controls=read.controls)
+        found = Labels(refused=read.refused)
+        for control, appended in read.controls:
+            found.controls.append(control)
+            found.controls_appended.append(appended)
         if not read.ids:
             return found
         canonical = partitions_of(read.ids, self._partitions)

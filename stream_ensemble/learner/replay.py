@@ -131,7 +131,7 @@ class _Replay:
         self._fused_until = 0
         self._labels_until = 0
         self._counts: Counter[str] = Counter()
-        #: Append times: of the first record of each topic; and by generation, not after that of its reset.
+        #: Append times: of the first record of each topic; and of the reset that began a generation.
         self._first: dict[TopicPartition, int] = {}
         self._reset_at: dict[int, int] = {}
 
@@ -200,9 +200,9 @@ class _Replay:
         found = self._reader.read(columns)
         self._labels_until = max(self._labels_until, int(columns.appended.max()))
         charges = take_labels(changes, self._ensemble.rules, found.here, self._fused_until)
-        for control in found.controls:
+        for control, appended in zip(found.controls, found.controls_appended, strict=True):
             if control.generation is not None:
-                self._reset_at.setdefault(control.generation, _begin(columns))
+                self._reset_at.setdefault(control.generation, appended)
         return charges, found.controls
 
 

@@ -238,4 +238,4 @@ async def test_recompute_agrees_while_labels_go_on_coming(world: World, weights:
         finally:
             going.cancel()
             await asyncio.wait([going])
-        assert seen[1] > seen[0]
+        assert seen[1] > seen[0], seen

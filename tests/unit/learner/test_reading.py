@@ -104,7 +104,7 @@ def test_a_control_record_among_labels_is_read_and_counts_as_no_label() -> None:
     found = read(Record(None, control()), Record(b"r", value("r")), partition=home("r"))
     assert [(each.number, each.action) for each in found.controls] == [(3, "unpin")]
     assert [label.request_id for label in found.here] == ["r"]
-    assert (len(found), found.refused) == (1, [])
+    assert (len(found), found.refused, found.controls_appended) == (1, [], [1000])
 
 
 def test_a_control_record_that_is_not_understood_is_refused_with_its_reason() -> None:
