@@ -25,6 +25,8 @@ from stream_ensemble.stores.credit_snapshot import CreditSnapshot
 
 #: A credit block stands again in the fused log at least this often (s): a keyframe.
 KEYFRAME_S = 60.0
+#: Entries of a cache here; new weights make new ones.
+_MOST_KEPT = 4096
 #: So many requests or fewer are fused one by one: arrays would take longer.
 FEW = 16
 
@@ -136,8 +138,7 @@ class Fusion:
     def _shares(self, issued: Issued, mask: int) -> Shares:
         known = self._shared.get((issued.digests, mask))
         if known is None:
-            if len(self._shared) > 4096:
-                self._shared.clear()
+            _make_room(self._shared)
             weights = self._pooled_weights(issued, mask)
             awake = [k for k in range(len(weights)) if mask >> k & 1]
             shares = Shares(weights.tolist(), weights[awake].tobytes())
@@ -235,8 +236,7 @@ class Fusion:
         key = (issued.digests, mask)
         known = self._pooled.get(key)
         if known is None:
-            if len(self._pooled) > 4096:
-                self._pooled.clear()
+            _make_room(self._pooled)
             awake = np.array([[mask >> k & 1 for k in range(len(self._algorithm.members))]], np.bool_)
             known = self._pooled[key] = issued.pool(awake)[0]
         return known
@@ -259,8 +259,7 @@ class Fusion:
         due = self._due(in_use)
         if not due or not ((status == Status.COMPLETE) | (status == Status.PARTIAL)).any():
             return None
-        if len(self._written) > 4096:
-            self._written.clear()
+        _make_room(self._written)
         self._written |= dict.fromkeys(due, self._clock())
         return due
 
@@ -276,6 +275,11 @@ class Fusion:
 
 def _alone(digest: str, version: WeightsVersion, by: Algorithm, values: NDArray[np.float64]) -> Issued:
     return Issued((digest, None), version, partial(by.pool, values), partial(by.fuse, values), by.linear)
+
+
+def _make_room(cache: dict[Any, Any]) -> None:
+    if len(cache) > _MOST_KEPT:
+        cache.clear()
 
 
 def _traces(slots: Slots, numbers: NDArray[np.int64]) -> dict[int, bytes]:

@@ -139,10 +139,10 @@ class FuserPartition:
             return None
         if any(topic == self.outlets.requests for topic, _ in chunks):
             return None
-        few = self._predictions.few.read(chunks)
-        if few is None or len(few) > _FEW:
+        if sum(len(run.records) for _, chunk in chunks for run in chunk.runs()) > _FEW:
             return None
-        ended = add_few(self.join, few, now)
+        few = self._predictions.few.read(chunks)
+        ended = None if few is None else add_few(self.join, few, now)
         if ended is None:
             return None
         for topic, chunk in chunks:

@@ -20,7 +20,7 @@ from stream_ensemble.stores.redis_keys import CLUSTER_SHARDS, RedisKeys
 from stream_ensemble.stores.redis_link import Call, Link, ServerLink
 from stream_ensemble.stores.weights_topic import encode_key, encode_weights, read_topic
 from stream_ensemble.stores.weights_view import WeightsView, view_of
-from tests.integration.learner_world import World, ids, names
+from tests.integration.learner_world import Owner, World, ids, names
 from tests.redis_cluster import RedisCluster
 
 WHOLE = Key("class")
@@ -80,13 +80,8 @@ async def test_learning_goes_on_while_redis_is_away_and_nothing_is_missing_after
     with EmbeddedRedis(data_dir) as server:
         world = World(kafka_bootstrap, server.url, ensemble_name, tmp_path)
         async with world, world.owner() as owner:
-            view = view_of(world.settings, world.name)
-            await view.start()
             some = ids(30)
-            await world.fused(*some)
-            await label_all(world, some[:10])
-            await owner.catch_up()
-            await until(partial(_counts, view, 10))
+            view = await _seen_of(world, owner, some, 10)
             server.kill()
             await label_all(world, some[10:20])
             await owner.catch_up()
@@ -108,13 +103,8 @@ async def test_a_cluster_s_node_dies_and_is_replaced_empty_and_nothing_learned_i
     with RedisCluster() as cluster:
         world = World(kafka_bootstrap, cluster.url, ensemble_name, tmp_path)
         async with world, world.owner() as owner:
-            view = view_of(world.settings, world.name)
-            await view.start()
             some = ids(30)
-            await world.fused(*some)
-            await label_all(world, some[:10])
-            await owner.catch_up()
-            await until(partial(_counts, view, 10))
+            view = await _seen_of(world, owner, some, 10)
             place = RedisKeys(world.name, world.name, CLUSTER_SHARDS).weights(WHOLE)
             node = cluster.serving(key_slot(place.encode()))
             node.kill()
@@ -130,6 +120,17 @@ async def test_a_cluster_s_node_dies_and_is_replaced_empty_and_nothing_learned_i
             await until(lambda: _is(lambda: view.degraded is None))
             assert await world.check_against_topics() == 30
             await view.stop()
+
+
+async def _seen_of(world: World, owner: Owner, some: list[str], labelled: int) -> WeightsView:
+    """A fuser's view that has seen what the labels of the first of ``some``, all answered, have taught."""
+    view = view_of(world.settings, world.name)
+    await view.start()
+    await world.fused(*some)
+    await label_all(world, some[:labelled])
+    await owner.catch_up()
+    await until(partial(_counts, view, labelled))
+    return view
 
 
 async def _counts(view: WeightsView, n: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from tests.simulation.stores import RedisClient
 _POLL_S = 1.0
 
 
-class Worker:
+class Worker(ABC):
     """One process and what runs in it."""
 
     consumer: SimulatedConsumer
@@ -61,11 +62,13 @@ class Worker:
         for work in (self.consumer.belong, self.consumer.fetch, self._agent):
             self.run(work())
 
+    @abstractmethod
     async def _begin(self) -> None:
-        raise NotImplementedError
+        """What the app does before it joins the group."""
 
+    @abstractmethod
     async def _agent(self) -> None:
-        raise NotImplementedError
+        """What the app's agent does with what is fetched."""
 
     async def stop(self) -> None:
         """As SIGTERM: finish, commit, leave."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 
 import numpy as np
@@ -51,9 +52,9 @@ class Beside(Additive[Mixing]):
         own = self.inner.taught(mixing, labelled)
         return Increments({**own.sums, **self.added(own, mixing, labelled)}, own.maxima)
 
+    @abstractmethod
     def added(self, own: Increments, mixing: Mixing, labelled: Labelled) -> Mapping[str, Floats]:
         """What is added to ``own``, a row for each label: by array name, R x length."""
-        raise NotImplementedError
 
 
 def innermost(algorithm: Algorithm) -> Algorithm:
