@@ -80,6 +80,17 @@ class World:
         await self.view.refresh_segments()
 
 
+async def holding_north() -> World:
+    """A view that holds the segment north, of 4 labels in one partition."""
+    world = World()
+    await world.publish("north", 0, 1, 4)
+    await world.complete(1)
+    await world.view.refresh()
+    world.n("north")
+    await world.read()
+    return world
+
+
 async def test_an_unknown_segment_is_answered_at_once_as_having_learned_nothing_and_then_read() -> None:
     world = World()
     await world.publish("north", 0, 1, 4)
@@ -189,12 +200,7 @@ async def test_none_held_is_no_credit_of_segments() -> None:
 
 
 async def test_a_damaged_contribution_leaves_the_one_before_and_it_is_said() -> None:
-    world = World()
-    await world.publish("north", 0, 1, 4)
-    await world.complete(1)
-    await world.view.refresh()
-    world.n("north")
-    await world.read()
+    world = await holding_north()
     sound = world.store.hashes[Key("class", "north")][0]
     await world.publish(None, 1, 2, 1)
     for damage in (b"short", sound[:60] + b"\x00" + sound[61:]):
@@ -212,12 +218,7 @@ async def test_a_damaged_contribution_leaves_the_one_before_and_it_is_said() -> 
 
 
 async def test_after_a_reset_nothing_a_segment_had_learned_before_counts() -> None:
-    world = World()
-    await world.publish("north", 0, 1, 4)
-    await world.complete(1)
-    await world.view.refresh()
-    world.n("north")
-    await world.read()
+    world = await holding_north()
     assert world.n("north") == 4
     await world.publish(None, 1, 1, 0, generation=1)
     await world.view.refresh()
