@@ -30,6 +30,7 @@ class EmbeddedKafka(EmbeddedServer):
         fast_jit: compile with the first compiler only: it starts sooner and costs less memory, but serves
             slower. False for benchmarks.
         overrides: broker settings that replace the built-in ones.
+        cluster: id that the nodes of one cluster share; absent: a cluster of its own.
         java_options: further options of Java's.
         start_timeout_s: how long it may take to answer.
     """
@@ -47,6 +48,7 @@ class EmbeddedKafka(EmbeddedServer):
         heap_mb: int = 512,
         fast_jit: bool = True,
         overrides: Mapping[str, str] | None = None,
+        cluster: str | None = None,
         java_options: Sequence[str] = (),
         start_timeout_s: float = 60.0,
     ) -> None:
@@ -57,6 +59,7 @@ class EmbeddedKafka(EmbeddedServer):
         self._heap_mb = heap_mb
         self._fast_jit = fast_jit
         self._overrides = overrides
+        self._cluster = cluster or cluster_id(uuid.uuid4().bytes)
         self._java_options = java_options
 
     @property
@@ -102,7 +105,7 @@ class EmbeddedKafka(EmbeddedServer):
     def _format(self, command: list[str]) -> None:
         try:
             done = subprocess.run(
-                [*command, "-t", cluster_id(uuid.uuid4().bytes)],
+                [*command, "-t", self._cluster],
                 cwd=self.data_dir,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,

@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,13 @@ MEANS = config.Learning(algorithm="ml_poly")
 class Worker:
     """A ``faust -A stream_ensemble.fuse worker`` process, or one of the learn app."""
 
-    def __init__(self, settings: config.Settings, folder: Path, app: str = "fuse") -> None:
+    def __init__(
+        self,
+        settings: config.Settings,
+        folder: Path,
+        app: str = "fuse",
+        launcher: Sequence[str] = ("-m", "faust"),
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / "ensemble.toml"
         file.write_text(dump(settings))
@@ -52,7 +58,7 @@ class Worker:
             "STREAM_ENSEMBLE__WORKER__DATA_DIR": str(folder / "data"),
             "PYTHONUNBUFFERED": "1",
         }
-        command = [sys.executable, "-m", "faust", "-A", f"stream_ensemble.{app}", "worker", "-l", "info"]
+        command = [sys.executable, *launcher, "-A", f"stream_ensemble.{app}", "worker", "-l", "info"]
         self.process = ChildProcess(
             app, [*command, "--web-port", str(self.port)], folder / "log.txt", env=environment
         )
