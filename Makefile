@@ -78,6 +78,14 @@ SEEDS ?= 1000
 simulate: $(STAMP) ## SEEDS=N random schedules of both workers on a simulated Kafka and Redis; SEED=n replays one
 	@python -m tests.simulation $(if $(SEED),--seed $(SEED) $(if $(WHOLE),--whole),--seeds $(SEEDS) $(if $(FIRST),--first $(FIRST)) $(if $(JOBS),--jobs $(JOBS)))
 
+# A third of the runs has three brokers unless MODE says; SPACED=all or SPACED=kill-fuser,stop-broker: faults one by one.
+MODE ?=
+SPACED ?=
+
+.PHONY: chaos
+chaos: $(STAMP) $(SERVERS) ## SEEDS=N runs of real workers, Kafka and Redis under faults; SEED=n, MODE=one|three brokers
+	@python -m tests.chaos $(if $(SEED),--seed $(SEED),--seeds $(if $(filter-out file,$(origin SEEDS)),$(SEEDS),3) $(if $(FIRST),--first $(FIRST))) $(if $(MODE),--mode $(MODE)) $(if $(SPACED),--spaced $(SPACED))
+
 .PHONY: bench
 bench: $(STAMP) $(SERVERS) ## measure (BENCH_ARGS="throughput | columnar | latency | workers | open | start | segments | all ...")
 	python -m benchmarks $(BENCH_ARGS)

@@ -6,7 +6,7 @@ import json
 import math
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ from tests.chaos.topic_log import Record
 Place = tuple[str, int, int]
 FORWARDED, SOURCE = "stream-ensemble-forwarded", "stream-ensemble-source"
 DEAD_LETTER = "stream-ensemble-dead-letter"
+#: Longer than an acknowledgement takes while all replicas follow.
+_REPLICATED_MS = 200
 _OUR_CAUSES = {"unreadable", "capacity", "early"}
 
 
@@ -50,15 +52,24 @@ class _Prediction:
 class AnswersAudit:
     """Reads predictions, requests, fused, late and dead-letter; writes into ``ledger``.
 
+    Args:
+        acknowledged: by place, when the brokers acknowledged what producers wrote (ms).
+
     Attributes:
         answers: the first fused record of each request.
         first_ms: append time of each request's first record.
     """
 
     def __init__(
-        self, records: dict[str, list[Record]], topics: TopicNames, rules: Rules, ledger: Ledger
+        self,
+        records: dict[str, list[Record]],
+        topics: TopicNames,
+        rules: Rules,
+        ledger: Ledger,
+        acknowledged: Mapping[Place, float],
     ) -> None:
         self._records, self._topics, self._rules, self._ledger = records, topics, rules, ledger
+        self._acknowledged = acknowledged
         self.answers: dict[str, Answer] = {}
         self.first_ms: dict[str, int] = {}
         self._by_request: dict[str, dict[str, list[_Prediction]]] = defaultdict(lambda: defaultdict(list))
@@ -173,6 +184,9 @@ class AnswersAudit:
         if not predictions or predictions[0].record.appended >= due:
             return
         there = predictions[0].record
+        if self._replicated_after(there, due):
+            self._ledger.counts["replicated too late"] += 1
+            return
         if answer.says.get("cause") == "silent" and self._was_silent(there, answer.record.appended):
             return
         self._ledger.wrong(
@@ -180,6 +194,11 @@ class AnswersAudit:
             f"{request_id} {member}: {there.place} appended {due - there.appended} ms before the deadline, "
             f"answered {answer.record.appended - due} ms after it, cause {answer.says.get('cause')}",
         )
+
+    def _replicated_after(self, there: Record, due: int) -> bool:
+        """Whether the brokers held it back: nobody can read a record that not all in-sync replicas have."""
+        acknowledged = self._acknowledged.get(there.place, there.appended)
+        return acknowledged >= due and acknowledged - there.appended > _REPLICATED_MS
 
     def _was_silent(self, there: Record, answered_ms: int) -> bool:
         """Nothing of the member but this prediction (and what followed it) came for the whole window."""

@@ -126,6 +126,8 @@ class LabelsAudit:
             self._ledger.wrong("n", f"partition {partition}: {written['n']} for {len(labels)} labels")
             return
         counted, size = self._increments(labels)
+        if len(counted) < len(labels):
+            return
         clock = max((each.clock for each in counted), default=0.0)
         if written["clock"] != clock:
             self._ledger.wrong("clock", f"partition {partition}: {written['clock']} for {clock}")
@@ -141,7 +143,7 @@ class LabelsAudit:
 
     def _increments(self, labels: list[tuple[str, list[_Label]]]) -> tuple[list[Increment], dict[str, float]]:
         """What the winners teach, and the sum of |increments| of all labels, taken back or not."""
-        counted, size = [], {"R": 1.0, "V": 1.0, "|r|": 1.0}
+        counted, size = [], {"R": 0.0, "V": 0.0, "|r|": 0.0}
         for request_id, each in labels:
             says = self._answers[request_id].says
             digest = says["credit"]["everywhere"]

@@ -44,5 +44,9 @@ class Ledger:
                 or "none"
             ),
         ]
+        if count["replicated too late"]:
+            told.append(
+                f"predictions that the brokers held back beyond the deadline: {count['replicated too late']}"
+            )
         told += [f"{kind}: {n} in all" for kind, n in self._by_kind.items() if n > _SHOWN]
         return told

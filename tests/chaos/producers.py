@@ -22,12 +22,20 @@ _REQUEST_MS = 60_000
 
 
 class Written(NamedTuple):
-    """A record that the brokers acknowledged."""
+    """A record that the brokers acknowledged, and when (wall clock, ms).
+
+    All in-sync replicas had it by then.
+    """
 
     topic: str
     partition: int
     offset: int
-    request_id: str
+    acknowledged_ms: float
+
+    @property
+    def place(self) -> tuple[str, int, int]:
+        """Where it stands."""
+        return self.topic, self.partition, self.offset
 
 
 class Sending(NamedTuple):
@@ -40,7 +48,7 @@ class Sending(NamedTuple):
 
 
 class Traffic:
-    """Requests at a steady rate, each answered by members that are now and then late, wrong, double or absent.
+    """Requests at a steady rate; members are now and then late, wrong, double or absent.
 
     Attributes:
         written: all that was acknowledged.
@@ -209,4 +217,4 @@ class Traffic:
         except Exception as error:  # whatever it was, the record may or may not stand there
             self.unsent.append((sending, error))
             return
-        self.written.append(Written(sending.topic, done.partition, done.offset, sending.key))
+        self.written.append(Written(sending.topic, done.partition, done.offset, time.time() * 1000))

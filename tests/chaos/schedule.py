@@ -33,8 +33,9 @@ class Schedule(NamedTuple):
     events: tuple[Event, ...]
 
     def __str__(self) -> str:
+        brokers = "one broker" if self.mode == "one" else "three brokers"
         head = (
-            f"seed {self.seed}: {self.mode} broker{'s' if self.mode == 'three' else ''}, {self.fusers} fusers, "
+            f"seed {self.seed}: {brokers}, {self.fusers} fusers, "
             f"{self.learners} learners, {self.requests_a_second} requests a second for {self.traffic_s:.0f} s"
             + (", transactional ids near their last epoch" if self.near_last_epoch else "")
         )
