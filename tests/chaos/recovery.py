@@ -14,12 +14,14 @@ _LEARNED_MS = 2000
 
 
 class Recovery(NamedTuple):
-    """Seconds from the fault's end until all was in time again; 0 if nothing was held up after it.
+    """Seconds from the fault's begin until all was in time again; 0 if nothing was held up.
 
-    ``longest_s`` is the longest time an answer took that was asked for from the fault's begin on.
+    ``lasted_s`` is how long the fault itself lasted, ``longest_s`` the longest time an answer took that was
+    asked for from its begin on.
     """
 
     fault: str
+    lasted_s: float
     answers_s: float
     labels_s: float
     longest_s: float
@@ -56,8 +58,9 @@ def recoveries(
         found.append(
             Recovery(
                 event.fault,
-                max((done / 1000 - ended_s for done in slow), default=0.0),
-                max((done / 1000 - ended_s for done in stuck), default=0.0),
+                ended_s - began_s,
+                max((done / 1000 - began_s for done in slow), default=0.0),
+                max((done / 1000 - began_s for done in stuck), default=0.0),
                 max(((done - first) / 1000 for first, done in spans), default=0.0),
             )
         )

@@ -50,8 +50,8 @@ class Outcome:
                 f"99% {ordered[int(0.99 * len(ordered))]} ms, longest {ordered[-1]} ms"
             )
         lines += [
-            f"recovery {each.fault:24} answers {each.answers_s:6.1f} s, labels {each.labels_s:6.1f} s "
-            f"after its end; longest answer {each.longest_s:5.1f} s"
+            f"{each.fault:24} for {each.lasted_s:4.1f} s: in time again from its begin, answers "
+            f"{each.answers_s:5.1f} s, labels {each.labels_s:5.1f} s; longest answer {each.longest_s:5.1f} s"
             for each in self.recoveries
         ]
         lines += [f"ended by itself: {each}" for each in self.restarts]

@@ -121,7 +121,7 @@ def random_schedule(seed: int, mode: Mode) -> Schedule:
     )
 
 
-def spaced_schedule(seed: int, mode: Mode, names: list[str], gap_s: float = 12.0) -> Schedule:
+def spaced_schedule(seed: int, mode: Mode, names: list[str], gap_s: float = 15.0) -> Schedule:
     """These faults one after the other, each alone, so that the recovery after it can be told."""
     chance = random.Random(f"spaced {mode} {seed}")
     known = faults_of(mode)
