@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -18,6 +17,8 @@ from tests.chaos.topic_log import Record
 Place = tuple[str, int, int]
 FORWARDED, SOURCE = "stream-ensemble-forwarded", "stream-ensemble-source"
 DEAD_LETTER = "stream-ensemble-dead-letter"
+#: So long a record may take to be read, or an answer to be written: what came meanwhile was not known.
+_UNDER_WAY_MS = 300
 #: Longer than an acknowledgement takes while all replicas follow.
 _REPLICATED_MS = 200
 _OUR_CAUSES = {"unreadable", "capacity", "early"}
@@ -201,11 +202,10 @@ class AnswersAudit:
         return acknowledged >= due and acknowledged - there.appended > _REPLICATED_MS
 
     def _was_silent(self, there: Record, answered_ms: int) -> bool:
-        """Nothing of the member but this prediction (and what followed it) came for the whole window."""
+        """Nothing of the member was there for the whole window, as far as the one who answered could see."""
         appends = self._appends[there.topic, there.partition]
-        before = bisect_left(appends, there.appended)
-        last_before = appends[before - 1] if before else -math.inf
-        return answered_ms - last_before >= self._rules.silence_ms
+        first = bisect_left(appends, answered_ms - self._rules.silence_ms)
+        return first == bisect_left(appends, answered_ms - _UNDER_WAY_MS)
 
     def _count(self, request_id: str, predictions: Iterable[_Prediction], answered: bool) -> None:
         for place, prediction in enumerate(predictions):

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 _NEVER = float("-inf")
 #: A member is silent only if it was expected in this many requests it did not answer.
 SEVERAL = 3
+#: Between two looks at the end of a topic that are further apart (s) than this, or than half the window where
+#: that is more, the brokers or this process may have been away: then nobody could be heard.
+_UNBROKEN_S = 1.0
 
 
 @dataclass(slots=True)
@@ -39,6 +42,7 @@ class Progress:
         self.topics = [TopicProgress() for _ in range(topics)]
         self.topic_of = topic_of
         self.silence_after = silence_after
+        self._unbroken = max(_UNBROKEN_S, silence_after / 2)
         self._at_end_since: list[float | None] = [None] * len(topic_of)
         self._expected_since: list[float | None] = [None] * len(topic_of)
         self._missed = [0] * len(topic_of)
@@ -78,15 +82,16 @@ class Progress:
         state = self.topics[topic]
         if offset > state.next_offset or asked_at <= state.end_asked_at:
             return False
+        unbroken = asked_at - state.end_asked_at <= self._unbroken
         state.end_asked_at = asked_at
         for member, its_topic in enumerate(self.topic_of):
             if its_topic == topic:
-                self._note_silence(member, asked_at)
+                self._note_silence(member, asked_at, unbroken)
         return True
 
-    def _note_silence(self, member: int, asked_at: float) -> None:
+    def _note_silence(self, member: int, asked_at: float, unbroken: bool) -> None:
         since = self._at_end_since[member]
-        if since is None:
+        if since is None or not unbroken:
             since = self._at_end_since[member] = asked_at
         expected = self._expected_since[member]
         if expected is None or self._missed[member] < SEVERAL:

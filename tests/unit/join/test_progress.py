@@ -70,14 +70,15 @@ def test_less_than_the_window_is_not_silence(progress: Progress) -> None:
 
 
 def test_a_member_nobody_missed_is_not_silent(progress: Progress) -> None:
-    assert not silent_after(progress, SEVERAL - 1, [1.0, 20.0])
+    assert not silent_after(progress, SEVERAL - 1, [1.0, 2.0, 3.0, 4.0])
 
 
 def test_a_member_is_back_at_its_first_record(progress: Progress) -> None:
-    assert silent_after(progress, SEVERAL, [1.0, 3.0])
+    assert silent_after(progress, SEVERAL, [1.0, 2.0, 3.0])
     progress.heard(0)
     assert not progress.silent[0]
-    progress.at_end(0, 9.0, 7)
+    for moment in (4.0, 5.0, 6.0, 7.0):
+        progress.at_end(0, moment, 7)
     assert not progress.silent[0]
 
 
@@ -86,13 +87,22 @@ def test_our_own_down_time_makes_nobody_silent(progress: Progress) -> None:
     assert not silent_after(progress, SEVERAL, [1000.0])
 
 
+def test_the_time_in_which_nobody_looked_makes_nobody_silent(progress: Progress) -> None:
+    # The brokers were away, or this process was stopped, and what the member says now is not read yet.
+    assert not silent_after(progress, SEVERAL, [1.0, 1.5, 11.5, 12.5])
+    progress.at_end(0, 13.5, 7)
+    assert progress.silent[0]
+
+
 def test_a_member_is_expected_from_the_first_request_on_not_from_the_last_record(progress: Progress) -> None:
     progress.read(0, 10, 7)
     progress.heard(0)
-    progress.at_end(0, 1.0, 7)
-    progress.expecting(100.0)
+    for moment in range(1, 100):
+        progress.at_end(0, float(moment), 7)
+    progress.expecting(99.5)
     progress.missed(0, SEVERAL)
-    progress.at_end(0, 100.5, 7)
+    progress.at_end(0, 100.0, 7)
+    progress.at_end(0, 101.0, 7)
     assert not progress.silent[0]
     progress.at_end(0, 102.0, 7)
     assert progress.silent[0]

@@ -98,7 +98,8 @@ def test_a_dead_member_costs_a_silence_window_and_then_nothing() -> None:
     for n in range(4):
         predict(state, 0, b"waits-%d" % n, now=1.0, appended=200)
     assert len(at_end(state, 2.0)) == 4
-    at_end(state, 4.5)
+    for moment in (3.0, 4.0, 4.5):
+        at_end(state, moment)
     assert state.progress.silent.tolist() == [False, True]
     predict(state, 0, b"quick", now=10.0, appended=300)
     decided = state.advance()
