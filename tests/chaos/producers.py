@@ -54,6 +54,7 @@ class Traffic:
         written: all that was acknowledged.
         silent: the member that says nothing at the moment.
         flooding: whether earlier predictions are sent again as fast as it goes.
+        until_s: when the last request was made (wall clock).
         unsent: records that were never acknowledged.
     """
 
@@ -78,6 +79,7 @@ class Traffic:
         self.silent: str | None = None
         self.flooding = False
         self.requests = 0
+        self.until_s = 0.0
 
     async def run(self, seconds: float, rate: int) -> None:
         """Publish for so long, then wait until everything is acknowledged or given up."""
@@ -109,6 +111,7 @@ class Traffic:
                 for again in self._chance.sample(self._recent, min(40, len(self._recent))):
                     self._send(self._by_topic(again.topic), again)
             await asyncio.sleep(_TICK_S)
+        self.until_s = time.time()
         # What was still to come comes now.
         self._run_due(float("inf"))
 

@@ -33,17 +33,20 @@ def recoveries(
     answers: dict[str, Answer],
     label_times: Sequence[tuple[int, int]],
     deadline_ms: int,
+    until_s: float,
 ) -> list[Recovery]:
     """One for each fault; of those that overlap each has the effects of both.
 
     Args:
         lasted: by event, when it began and ended (wall clock, s).
         label_times: for each learned label, when it could be learned and when it was (ms).
+        until_s: when the traffic ended.
     """
     ordered = sorted(lasted, key=lambda each: each[1])
     found = []
     for place, (event, began_s, ended_s) in enumerate(ordered):
-        until_ms = ordered[place + 1][1] * 1000 if place + 1 < len(ordered) else float("inf")
+        # What was asked for just before the next fault suffers from that one.
+        until_ms = (ordered[place + 1][1] if place + 1 < len(ordered) else until_s) * 1000 - 2 * _LEARNED_MS
         spans = [
             (first, answers[request_id].record.appended)
             for request_id, first in first_ms.items()

@@ -112,7 +112,12 @@ async def _audit(world: World, outcome: Outcome) -> None:
     outcome.restarts = [f"{e.slot}, status {e.status}: {e.said}" for e in world.fleet.ended]
     outcome.latencies_ms = _latencies(log, world, answers)
     outcome.recoveries = recoveries(
-        world.lasted, answers.first_ms, answers.answers, _label_times(log, world, answers), DEADLINE_MS
+        world.lasted,
+        answers.first_ms,
+        answers.answers,
+        _label_times(log, world, answers),
+        DEADLINE_MS,
+        world.traffic.until_s,
     )
     if ledger.violations:
         log.dump()
