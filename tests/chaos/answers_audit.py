@@ -19,8 +19,6 @@ FORWARDED, SOURCE = "stream-ensemble-forwarded", "stream-ensemble-source"
 DEAD_LETTER = "stream-ensemble-dead-letter"
 #: So long a record may take to be read, or an answer to be written: what came meanwhile was not known.
 _UNDER_WAY_MS = 300
-#: Longer than an acknowledgement takes while all replicas follow.
-_REPLICATED_MS = 200
 _OUR_CAUSES = {"unreadable", "capacity", "early"}
 
 
@@ -198,8 +196,7 @@ class AnswersAudit:
 
     def _replicated_after(self, there: Record, due: int) -> bool:
         """Whether the brokers held it back: nobody can read a record that not all in-sync replicas have."""
-        acknowledged = self._acknowledged.get(there.place, there.appended)
-        return acknowledged >= due and acknowledged - there.appended > _REPLICATED_MS
+        return self._acknowledged.get(there.place, there.appended) >= due
 
     def _was_silent(self, there: Record, answered_ms: int) -> bool:
         """Nothing of the member was there for the whole window, as far as the one who answered could see."""

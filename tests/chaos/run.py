@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import statistics
 import tempfile
@@ -20,6 +21,7 @@ from tests.chaos.topic_log import TopicLog
 from tests.chaos.world import CLASSES, DEADLINE_MS, HALF_LIFE, MEMBERS, PARTITIONS, World
 
 RULES = Rules(MEMBERS, CLASSES, PARTITIONS, DEADLINE_MS, silence_ms=2 * DEADLINE_MS)
+_TOOK_OVER = re.compile(r"took over .* in (\d+) ms")
 _SETUP_S, _AFTER_S = 150.0, 300.0
 
 
@@ -32,6 +34,7 @@ class Outcome:
     ledger: Ledger = field(default_factory=Ledger)
     recoveries: list[Recovery] = field(default_factory=list)
     latencies_ms: list[int] = field(default_factory=list)
+    takeovers_ms: list[int] = field(default_factory=list)
     restarts: list[str] = field(default_factory=list)
     took_s: float = 0.0
 
@@ -43,12 +46,10 @@ class Outcome:
     def lines(self) -> list[str]:
         """The report."""
         lines = self.ledger.lines()
-        if self.latencies_ms:
-            ordered = sorted(self.latencies_ms)
-            lines.append(
-                f"complete answers after their last prediction: median {statistics.median(ordered):.0f} ms, "
-                f"99% {ordered[int(0.99 * len(ordered))]} ms, longest {ordered[-1]} ms"
-            )
+        lines.append(f"complete answers after their last prediction: {_spread(self.latencies_ms)}")
+        lines.append(
+            f"takeovers of a partition by a fuser: {len(self.takeovers_ms)}; {_spread(self.takeovers_ms)}"
+        )
         lines += [
             f"{each.fault:24} for {each.lasted_s:4.1f} s: in time again from its begin, answers "
             f"{each.answers_s:5.1f} s, labels {each.labels_s:5.1f} s; longest answer {each.longest_s:5.1f} s"
@@ -56,6 +57,14 @@ class Outcome:
         ]
         lines += [f"ended by itself: {each}" for each in self.restarts]
         return lines
+
+
+def _spread(figures: list[int]) -> str:
+    ordered = sorted(figures) or [0]
+    return (
+        f"median {statistics.median(ordered):.0f} ms, 99% {ordered[int(0.99 * len(ordered))]} ms, "
+        f"longest {ordered[-1]} ms"
+    )
 
 
 def run(schedule: Schedule) -> Outcome:
@@ -110,6 +119,8 @@ async def _audit(world: World, outcome: Outcome) -> None:
     for finding in world.findings:
         ledger.wrong("during the run", finding)
     outcome.restarts = [f"{e.slot}, status {e.status}: {e.said}" for e in world.fleet.ended]
+    for log_file in outcome.folder.glob("fuse*/log.txt"):
+        outcome.takeovers_ms += map(int, _TOOK_OVER.findall(log_file.read_text(errors="replace")))
     outcome.latencies_ms = _latencies(log, world, answers)
     outcome.recoveries = recoveries(
         world.lasted,
