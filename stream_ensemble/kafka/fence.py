@@ -87,11 +87,12 @@ async def fence(
 
     producer_id, epoch = await _retried(init, deadline, transactional_id)
     first_epoch = epoch
-    while True:
-        await _retried(partial(add, producer_id, epoch), deadline, transactional_id)
+    await _retried(partial(add, producer_id, epoch), deadline, transactional_id)
+    producer_id, epoch = await _retried(init, deadline, transactional_id)
+    # The marker stands by now: what is left of the epochs is used up without one, till another id comes.
+    while epoch >= EPOCH_LIMIT:
         producer_id, epoch = await _retried(init, deadline, transactional_id)
-        if epoch < EPOCH_LIMIT:
-            return Fence(producer_id, epoch, first_epoch)
+    return Fence(producer_id, epoch, first_epoch)
 
 
 def _raise_for(code: int) -> None:
