@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -80,8 +79,8 @@ class AnswersAudit:
             for record in records[topic]
             if FORWARDED in record.headers
         }
-        #: By topic and partition, when something was appended there (ms, in order).
-        self._appends: dict[tuple[str, int], list[int]] = defaultdict(list)
+        #: By topic and partition, when each record there could be read at the latest (ms).
+        self._readable: dict[tuple[str, int], list[float]] = defaultdict(list)
 
     def run(self) -> None:
         """Everything."""
@@ -105,7 +104,8 @@ class AnswersAudit:
     # --- predictions ------------------------------------------------------------------------------------
 
     def _take_prediction(self, member: str, record: Record) -> None:
-        self._appends[record.topic, record.partition].append(record.appended)
+        readable = max(record.appended, self._acknowledged.get(record.place, record.appended))
+        self._readable[record.topic, record.partition].append(readable)
         self._ledger.counts["predictions"] += 1
         says = json.loads(record.value or b"{}")
         output = says.get("output")
@@ -200,9 +200,8 @@ class AnswersAudit:
 
     def _was_silent(self, there: Record, answered_ms: int) -> bool:
         """Nothing of the member was there for the whole window, as far as the one who answered could see."""
-        appends = self._appends[there.topic, there.partition]
-        first = bisect_left(appends, answered_ms - self._rules.silence_ms)
-        return first == bisect_left(appends, answered_ms - _UNDER_WAY_MS)
+        begin, end = answered_ms - self._rules.silence_ms, answered_ms - _UNDER_WAY_MS
+        return not any(begin <= each < end for each in self._readable[there.topic, there.partition])
 
     def _count(self, request_id: str, predictions: Iterable[_Prediction], answered: bool) -> None:
         for place, prediction in enumerate(predictions):

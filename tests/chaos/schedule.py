@@ -94,7 +94,7 @@ def random_schedule(seed: int, mode: Mode) -> Schedule:
     events = []
     at_s, drawn = chance.uniform(2.0, 5.0), list(known)
     chance.shuffle(drawn)
-    # Each run has a fault of a broker and one of both kinds of zombie among whatever else comes up.
+    # A fault of a broker and a zombie are always among those drawn, though a run may be full before them.
     first = [
         chance.choice(sorted(brokers & set(known))),
         "freeze-fuser",

@@ -6,6 +6,7 @@ import base64
 import json
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -181,6 +182,18 @@ def test_a_prediction_that_the_brokers_held_back_counts_from_its_acknowledgement
     ledger = Ledger()
     AnswersAudit(topics, TOPICS, RULES, ledger, {("p.b", 0, 1): 1199.5}).run()
     assert ledger.violations
+
+
+def test_a_member_whose_prediction_nobody_could_read_yet_is_silent() -> None:
+    topics = right()
+    says(topics, "fused", 1, cause="silent")
+    topics["p.b"][1] = topics["p.b"][1]._replace(appended=1000)
+    topics["fused"][1] = topics["fused"][1]._replace(appended=2110)
+    patient = replace(RULES, deadline_ms=5000)
+    for acknowledged, let_off in ((1001.0, False), (2500.0, True)):
+        ledger = Ledger()
+        AnswersAudit(topics, TOPICS, patient, ledger, {("p.b", 0, 1): acknowledged}).run()
+        assert (ledger.violations == []) is let_off, acknowledged
 
 
 def test_the_arithmetic_is_that_of_the_formulas() -> None:
