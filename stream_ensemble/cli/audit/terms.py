@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _EVER = np.iinfo(np.int64).max
+#: So long it may take until a record is read, or an answer is written.
+UNDER_WAY_MS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +20,16 @@ class Silences:
     ends: NDArray[np.int64]
 
     def last(self, times: NDArray[np.int64], at_least: int) -> NDArray[np.bool_]:
-        """At which of N times the member had been silent for ``at_least`` ms."""
-        place = np.maximum(np.searchsorted(self.begins, times, side="right") - 1, 0)
-        begins, ends = self.begins[place], self.ends[place]
-        found: NDArray[np.bool_] = (begins <= times - at_least) & (times <= ends)
+        """Which of N answers, by their append times, somebody wrote who had seen ``at_least`` ms of silence.
+
+        What the member said at the same moment, when it came back, was not known yet.
+        """
+        decided = times - UNDER_WAY_MS
+        found = np.zeros(len(times), np.bool_)
+        for moments in (times, decided):
+            place = np.maximum(np.searchsorted(self.begins, moments, side="right") - 1, 0)
+            first = np.maximum(self.begins[place] + at_least, decided)
+            found |= first <= np.minimum(self.ends[place], times)
         return found
 
 

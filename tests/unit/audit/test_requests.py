@@ -10,7 +10,7 @@ import pytest
 from stream_ensemble.cli.audit.requests import judge
 from stream_ensemble.cli.audit.rows import NOWHERE, place
 from stream_ensemble.cli.audit.tally import Offence, Tally
-from stream_ensemble.cli.audit.terms import SilenceFinder, Terms
+from stream_ensemble.cli.audit.terms import UNDER_WAY_MS, SilenceFinder, Terms
 from stream_ensemble.core.join.records import Answer, Cause, Status
 from tests.unit.audit.ledgers import DEADLINE_MS, SILENT_MS, TERMS, Ledger
 
@@ -252,6 +252,22 @@ def test_a_silent_member_must_have_been_silent(last: int, justified: bool) -> No
     finder = SilenceFinder(SILENT_MS // 2)
     finder.see(np.array([100, last]))
     finder.see(np.array([5001, 5001, 5002]))
+    terms = replace(TERMS, silences={1: finder.silences()})
+    assert accused(judged(it, terms)) == ({} if justified else {Offence.UNJUSTIFIED: 1})
+
+
+@pytest.mark.parametrize(
+    ("back", "justified"), [(4990, True), (5001 - UNDER_WAY_MS, True), (4999 - UNDER_WAY_MS, False)]
+)
+def test_what_a_silent_member_says_while_the_answer_is_under_way_is_not_known_yet(
+    back: int, justified: bool
+) -> None:
+    it = Ledger()
+    first = it.predict("r", 0, appended=4990)
+    it.fuse("r", {0: first}, status=Status.PARTIAL, cause=Cause.SILENT, missing=[1], appended=5000)
+    it.late("r", it.predict("r", 1, appended=back))
+    finder = SilenceFinder(SILENT_MS // 2)
+    finder.see(np.array([100, back, back + 1, 9000]))
     terms = replace(TERMS, silences={1: finder.silences()})
     assert accused(judged(it, terms)) == ({} if justified else {Offence.UNJUSTIFIED: 1})
 
