@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from stream_ensemble.config import Kafka
 from stream_ensemble.errors import TopologyError
+from stream_ensemble.kafka.offset_errors import OffsetsAdminClient
 from stream_ensemble.kafka.reachability import explain_unreachable
 from stream_ensemble.kafka.security import client_options
 from stream_ensemble.kafka.topology import ActualTopic, WantedTopic, creation_configs
@@ -34,7 +35,7 @@ async def admin_client(kafka: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
     """
     patience_s = min(PATIENCE_S, kafka.request_timeout_s)
     options = client_options(kafka) | {"request_timeout_ms": round(patience_s * 1000)}
-    client = AIOKafkaAdminClient(**options)
+    client = OffsetsAdminClient(**options)
     try:
         await client.start()
         yield client

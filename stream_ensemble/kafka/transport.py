@@ -27,6 +27,7 @@ from faust.types.tuples import ConsumerMessage
 
 from stream_ensemble.kafka.chunks import Chunk, EndEvidence
 from stream_ensemble.kafka.fetching import ChunkFetcher, adopt
+from stream_ensemble.kafka.offset_errors import heed_offset_errors
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +96,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
     async def on_start(self) -> None:
         await super().on_start()
         self.fetcher = adopt(self._consumer)
+        heed_offset_errors(self._consumer)
 
 
 def _committing_what_it_may(commit: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:

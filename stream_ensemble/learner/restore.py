@@ -19,6 +19,7 @@ from aiokafka.structs import TopicPartition
 from stream_ensemble.core.labels.charging import Learned
 from stream_ensemble.core.labels.parts import parts_of
 from stream_ensemble.core.learning.control import NOTHING
+from stream_ensemble.kafka.offset_errors import OffsetsAdminClient
 from stream_ensemble.kafka.tail import LogReader
 from stream_ensemble.learner.ensemble import LearnedEnsemble
 from stream_ensemble.learner.refill import refill
@@ -68,7 +69,7 @@ async def committed_by(
     Raises:
         KafkaError, TimeoutError: Kafka does not answer.
     """
-    admin = AIOKafkaAdminClient(**options)
+    admin = OffsetsAdminClient(**options)
     await admin.start()
     try:
         return await last_committed(admin, group_id, ensemble, p)

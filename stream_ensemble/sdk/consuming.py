@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord
 from aiokafka.errors import CommitFailedError, IllegalStateError
 
 from stream_ensemble import config
+from stream_ensemble.kafka.offset_errors import heed_offset_errors
 from stream_ensemble.sdk.clients import close_consumer, open_consumer
 from stream_ensemble.sdk.errors import answered_in_time
 from stream_ensemble.sdk.topics import require_topic
@@ -138,6 +139,7 @@ class TopicReader:
     async def _settle(self, assigned: Iterable[TopicPartition]) -> None:
         """Gives every newly assigned partition without a committed offset one."""
         consumer = self._opened()
+        heed_offset_errors(consumer)
         new = [tp for tp in assigned if await consumer.committed(tp) is None]
         if new:
             first = await self._first_offsets(consumer, new)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 
 from tests.chaos.run import Outcome, run
@@ -21,8 +20,6 @@ def main() -> int:
     parser.add_argument("--spaced", help="these faults alone, one after the other: NAME,NAME or all")
     parser.add_argument("--print", action="store_true", help="only show the schedules")
     given = parser.parse_args()
-    # That servers go away is what this is about; who needs to know has the workers' logs.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     failed = []
     for schedule in _schedules(given):
         print(schedule, flush=True)

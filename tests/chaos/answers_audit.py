@@ -51,7 +51,7 @@ class AnswersAudit:
     """Reads predictions, requests, fused, late and dead-letter; writes into ``ledger``.
 
     Args:
-        acknowledged: by place, when the brokers acknowledged what producers wrote (ms).
+        acknowledged: by place, when the brokers said that all in-sync replicas have it (ms).
 
     Attributes:
         answers: the first fused record of each request.

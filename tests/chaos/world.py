@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 from msgspec.structs import replace
 
@@ -17,6 +17,7 @@ from stream_ensemble import config
 from stream_ensemble.embedded import EmbeddedRedis
 from stream_ensemble.embedded.ports import HOST, free_port
 from stream_ensemble.kafka.admin import admin_client, create_topics
+from stream_ensemble.kafka.offset_errors import OffsetsAdminClient
 from stream_ensemble.kafka.topology import wanted_topics
 from stream_ensemble.settings_file import dump
 from tests.chaos.brokers import Brokers
@@ -161,7 +162,7 @@ class World:
 
     async def in_sync(self) -> None:
         """Until every replica follows its leader."""
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.brokers.direct)
+        admin = OffsetsAdminClient(bootstrap_servers=self.brokers.direct)
         await admin.start()
         try:
             deadline = time.monotonic() + _UP_S
@@ -179,13 +180,16 @@ class World:
 
     async def quiet(self, log: TopicLog) -> None:
         """Until both groups have committed all there is; what is not within 90 s is a finding."""
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.brokers.direct)
+        admin = OffsetsAdminClient(bootstrap_servers=self.brokers.direct)
         await admin.start()
         try:
             deadline = time.monotonic() + _QUIET_S
             while True:
                 await log.catch_up()
-                behind = await self._behind(admin, log)
+                try:
+                    behind = await self._behind(admin, log)
+                except KafkaError as error:  # the coordinator is on its way
+                    behind = {repr(error): 1}
                 if not behind:
                     return
                 if time.monotonic() > deadline:
@@ -195,7 +199,7 @@ class World:
         finally:
             await admin.close()
 
-    async def _behind(self, admin: AIOKafkaAdminClient, log: TopicLog) -> dict[str, int]:
+    async def _behind(self, admin: OffsetsAdminClient, log: TopicLog) -> dict[str, int]:
         inputs = {
             "fuse": (*self.topics.predictions, self.topics.requests),
             "learn": (self.topics.fused, self.topics.feedback),

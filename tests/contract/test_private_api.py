@@ -7,6 +7,7 @@ from importlib.metadata import version
 
 import aiokafka.consumer.fetcher as fetcher
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulator, MessageBatch
@@ -83,6 +84,17 @@ def test_the_coordinator_can_be_asked_for_a_heartbeat_and_the_client_for_coordin
         GroupCoordinator._do_heartbeat
     )
     assert parameters(AIOKafkaClient.coordinator_lookup) == ["self", "coordinator_type", "coordinator_key"]
+
+
+def test_a_group_s_offsets_are_asked_for_where_we_look_at_the_error() -> None:
+    asking = source(GroupCoordinator._do_fetch_commit_offsets)
+    assert "await self._send_req(request)" in asking
+    assert "OffsetFetchRequest(" in asking
+    # As soon as aiokafka looks itself, ``kafka/offset_errors.py`` is not needed any more.
+    assert "response.error_code" not in asking
+    telling = source(AIOKafkaAdminClient.list_consumer_group_offsets)
+    assert "await self._send_request(request, group_coordinator_id)" in telling
+    assert parameters(AIOKafkaAdminClient._send_request) == ["self", "request", "node_id"]
 
 
 def test_faust_creates_its_consumer_where_we_change_it() -> None:

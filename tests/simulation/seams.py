@@ -41,7 +41,7 @@ def _replacements() -> Iterator[tuple[Any, str, Any]]:
         yield module, "time", _Time
     yield fenced_producer, "AIOKafkaProducer", clients.Producer
     yield output, "AIOKafkaProducer", clients.Producer
-    yield restore, "AIOKafkaAdminClient", clients.Admin
+    yield restore, "OffsetsAdminClient", clients.Admin
     yield tail, "AIOKafkaConsumer", clients.AsideConsumer
     yield tail, "adopt", lambda consumer: None
     yield learner_owner, "open_label_store", _open_label_store
