@@ -1,7 +1,7 @@
 """A coordinator that cannot tell a group's offsets says so, and is asked again.
 
 Since version 2 of OffsetFetch the error stands beside an empty list of topics, where aiokafka 0.14 does not
-look: with a coordinator that is still loading, or no longer the group's, nothing seems to be committed. Whoever
+look: while a coordinator is loading, or is no longer the group's, nothing seems to be committed. Whoever
 believed that would begin elsewhere and leave out what lies between.
 """
 

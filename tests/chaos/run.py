@@ -163,7 +163,7 @@ def _check_written(world: World, log: TopicLog, ledger: Ledger) -> None:
 
 
 def _readable_by(log: TopicLog, world: World) -> dict[tuple[str, int, int], float]:
-    """By when, at the latest, each prediction could be read (ms): when it or one behind it was acknowledged."""
+    """When each prediction could be read at the latest (ms): it or one behind it was acknowledged."""
     acknowledged = {each.place: each.acknowledged_ms for each in world.traffic.written}
     found: dict[tuple[str, int, int], float] = {}
     for topic in world.topics.predictions:
