@@ -238,9 +238,10 @@ class FuserPartition:
         acknowledged.
         """
         offsets = []
+        joining = self.join.held()
         for topic, progress in enumerate(self.join.progress.topics):
             lowest = [progress.next_offset]
-            for held in (self.join.held_from(topic), self._held.lowest(topic)):
+            for held in (joining[topic], self._held.lowest(topic)):
                 if held is not None:
                     lowest.append(held)
             offsets.append(min(lowest))
