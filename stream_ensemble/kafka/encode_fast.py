@@ -33,7 +33,6 @@ from stream_ensemble.kafka.templates import (
     Given,
     Integers,
     Template,
-    Vector,
     Vectors,
     filled,
     template,
@@ -103,12 +102,11 @@ def _group(
     constant = weights is not None and len(weights) == 1
     ids = rows.ids if places is None else [rows.ids[place] for place in places.tolist()]
     outputs = _at(rows.outputs, places)
-    vectors = _vectors(outputs if answered else None, _at(rows.components, places), awake)
-    texts: list[Field] = [Vector(place) for place in range(vectors.width)]
+    components = _at(rows.components, places)
     fields: list[Field] = [Given(quoted(ids)), Integers(_at(rows.at, places))]
     if answered:
-        fields += [texts.pop(0), Chosen(labels_of(form.classes), outputs.argmax(axis=1))]
-    fields += texts
+        fields += [Vectors(outputs), Chosen(labels_of(form.classes), outputs.argmax(axis=1))]
+    fields += [Vectors(components[:, k]) for k in awake]
     offsets = _at(rows.offsets, places)
     within = None if rows.within is None else _at(rows.within, places).astype(np.int64)
     for k in awake:
@@ -118,7 +116,7 @@ def _group(
     if weights is not None and not constant:
         fields += [Given(orjson.dumps(weights[:, i].tolist())[1:-1].split(b",")) for i in range(len(awake))]
     like = _template(rows, form, first, awake, weights if constant else None, credit)
-    return filled(like, fields, len(ids), vectors)
+    return filled(like, fields, len(ids))
 
 
 def _at(column: NDArray[Any], places: NDArray[np.intp] | None) -> NDArray[Any]:
@@ -134,23 +132,6 @@ def _weights(rows: FusedRows, places: NDArray[np.intp] | None, awake: list[int])
         if (bits == bits[0]).all():
             weights = weights[:1]
     return weights[:, awake]
-
-
-def _vectors(
-    outputs: NDArray[np.float64] | None, components: NDArray[np.float64], awake: list[int]
-) -> Vectors:
-    """The numbers of output (where there is one) and components, record by record.
-
-    Shapes: outputs R x V, components R x K x V.
-    """
-    each = components if len(awake) == components.shape[1] else components[:, awake]
-    if outputs is not None:
-        each = np.concatenate((outputs[:, None], each), axis=1)
-    n, width, values = each.shape
-    if not width:
-        return Vectors(b"", 0)
-    flat = np.ascontiguousarray(each).reshape(n * width, values)
-    return Vectors(orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY), width)
 
 
 def _template(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from stream_ensemble import compiled
@@ -34,23 +35,13 @@ class Chosen(NamedTuple):
     which: NDArray[np.int64]
 
 
-class Vector(NamedTuple):
-    """A gap for vector ``place`` of the ``width`` that ``Vectors`` have for each record.
-
-    Gaps ask for them in that order.
-    """
-
-    place: int
-
-
-Field = Given | Integers | Chosen | Vector
-
-
 class Vectors(NamedTuple):
-    """R x ``width`` vectors of numbers as JSON, ``[[..],[..],..]``."""
+    """A gap for one of R vectors of numbers, with commas between them. Shape: R x V."""
 
-    written: bytes
-    width: int
+    each: NDArray[np.float64]
+
+
+Field = Given | Integers | Chosen | Vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +67,30 @@ def template(text: bytes) -> Template:
     return Template(text, pieces)
 
 
-def filled(form: Template, fields: Sequence[Field], n: int, vectors: Vectors) -> list[bytes]:
+def filled(form: Template, fields: Sequence[Field], n: int) -> list[bytes]:
     """N records."""
     if compiled.AVAILABLE:
-        return compiled.writing.fill(form.pieces, list(map(_column, fields)), n, vectors.written)
-    return filled_plainly(form, fields, vectors)
+        return compiled.writing.fill(form.pieces, list(map(_column, fields)), n)
+    return filled_plainly(form, fields)
 
 
-def filled_plainly(form: Template, fields: Sequence[Field], vectors: Vectors) -> list[bytes]:
+def filled_plainly(form: Template, fields: Sequence[Field]) -> list[bytes]:
     """The same without the kernel."""
-    cut = vectors.written[2:-2].split(b"],[")
-    columns = [_values(field, cut, vectors.width) for field in fields]
+    texts = iter(_texts([field.each for field in fields if isinstance(field, Vectors)]))
+    columns = [next(texts) if isinstance(field, Vectors) else _values(field) for field in fields]
     text = form.text
     return [text % values for values in zip(*columns, strict=True)]
+
+
+def _texts(vectors: list[NDArray[np.float64]]) -> list[list[bytes]]:
+    """Each as JSON without brackets, all by one call."""
+    if not vectors:
+        return []
+    together = np.stack(vectors, axis=1)
+    n, width, values = together.shape
+    written = orjson.dumps(together.reshape(n * width, values), option=orjson.OPT_SERIALIZE_NUMPY)
+    cut = written[2:-2].split(b"],[")
+    return [cut[i::width] for i in range(width)]
 
 
 def _column(field: Field) -> Any:
@@ -100,11 +102,11 @@ def _column(field: Field) -> Any:
             return writing.integers(numbers)
         case Chosen(texts, which):
             return writing.chosen(texts, which)
-        case Vector():
-            return writing.vector()
+        case Vectors(each):
+            return writing.vectors(each)
 
 
-def _values(field: Field, cut: list[bytes], width: int) -> Sequence[object]:
+def _values(field: Given | Integers | Chosen) -> Sequence[object]:
     match field:
         case Given(texts):
             return texts
@@ -113,5 +115,3 @@ def _values(field: Field, cut: list[bytes], width: int) -> Sequence[object]:
             return values
         case Chosen(texts, which):
             return [texts[each] for each in which.tolist()]
-        case Vector(place):
-            return cut[place::width]
