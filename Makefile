@@ -38,18 +38,26 @@ $(VENV)/.installed-%:
 no-python:
 	@echo "Python 3.11 is needed, as python3.11 or python3; it was not found" >&2; exit 1
 
+# The compiled kernels of this clone, made anew when they change. Without a C compiler all works as well, slower.
+KERNELS := stream_ensemble/compiled/.built-$(shell cat stream_ensemble/compiled/*.pyx | cksum | cut -d ' ' -f 1)
+READY := $(STAMP) $(KERNELS)
+
+$(KERNELS): $(STAMP)
+	@python setup.py --quiet build_ext --inplace
+	@rm -f stream_ensemble/compiled/.built-*; touch $@
+
 # A machine that cannot get Kafka's jars can still use a Kafka elsewhere, so this may fail.
 SERVERS := $(STAMP:$(VENV)/.installed-%=$(VENV)/.servers-%)
 $(VENV)/.servers-%: $(VENV)/.installed-%
 	@python -m stream_ensemble.embedded && touch $@ || true
 
 .PHONY: format
-format: $(STAMP) ## lay out the code and repair what ruff can
+format: $(READY) ## lay out the code and repair what ruff can
 	ruff format .
 	ruff check --fix .
 
 .PHONY: check
-check: $(STAMP) ## layout, lint, types and the direction of imports
+check: $(READY) ## layout, lint, types and the direction of imports
 	ruff format --check .
 	ruff check .
 	mypy
@@ -60,22 +68,22 @@ test: check $(SERVERS) ## check, then every test, on a real Kafka and Redis (KAF
 	pytest
 
 .PHONY: test-again
-test-again: $(STAMP) $(SERVERS) ## only what failed in the last run
+test-again: $(READY) $(SERVERS) ## only what failed in the last run
 	pytest --last-failed --last-failed-no-failures none
 
 .PHONY: test-fast
-test-fast: $(STAMP) ## the tests that need no server
+test-fast: $(READY) ## the tests that need no server
 	pytest -m 'not real' tests/unit tests/property tests/contract tests/simulation
 
 .PHONY: test-integration
-test-integration: $(STAMP) $(SERVERS) ## the tests on real servers only
+test-integration: $(READY) $(SERVERS) ## the tests on real servers only
 	pytest -m real
 
 # SEEDS=N schedules on JOBS cores from seed FIRST on, or one of them again: SEED=n (WHOLE=1: unshrunk).
 SEEDS ?= 1000
 
 .PHONY: simulate
-simulate: $(STAMP) ## SEEDS=N random schedules of both workers on a simulated Kafka and Redis; SEED=n replays one
+simulate: $(READY) ## SEEDS=N random schedules of both workers on a simulated Kafka and Redis; SEED=n replays one
 	@python -m tests.simulation $(if $(SEED),--seed $(SEED) $(if $(WHOLE),--whole),--seeds $(SEEDS) $(if $(FIRST),--first $(FIRST)) $(if $(JOBS),--jobs $(JOBS)))
 
 # A third of the runs has three brokers unless MODE says; SPACED=all or SPACED=kill-fuser,stop-broker: faults one by one.
@@ -87,22 +95,22 @@ chaos: $(STAMP) $(SERVERS) ## SEEDS=N runs of real workers, Kafka and Redis unde
 	@python -m tests.chaos $(if $(SEED),--seed $(SEED),--seeds $(if $(filter-out file,$(origin SEEDS)),$(SEEDS),3) $(if $(FIRST),--first $(FIRST))) $(if $(MODE),--mode $(MODE)) $(if $(SPACED),--spaced $(SPACED))
 
 .PHONY: bench
-bench: $(STAMP) $(SERVERS) ## measure (BENCH_ARGS="throughput | columnar | latency | workers | open | start | segments | all ...")
+bench: $(READY) $(SERVERS) ## measure (BENCH_ARGS="throughput | columnar | latency | workers | open | start | segments | all ...")
 	python -m benchmarks $(BENCH_ARGS)
 
 # Where the recorded streams are: letter.npz, weather.npz, bike.npz.
 STREAMS ?=
 
 .PHONY: bench-learning
-bench-learning: $(STAMP) ## losses of the learned weights beside their bars (STREAMS=DIR)
+bench-learning: $(READY) ## losses of the learned weights beside their bars (STREAMS=DIR)
 	@[ -n "$(STREAMS)" ] || { echo "name the folder of the recorded streams: make bench-learning STREAMS=DIR" >&2; exit 2; }
 	python -m benchmarks.learning --streams $(STREAMS)
 
 .PHONY: demo
-demo: $(STAMP) $(SERVERS) ## the whole job on five real models, 90 s at most (DEMO_ARGS="--out DIR --seed N")
+demo: $(READY) $(SERVERS) ## the whole job on five real models, 90 s at most (DEMO_ARGS="--out DIR --seed N")
 	@stream-ensemble demo $(DEMO_ARGS)
 
 .PHONY: clean
 clean: ## remove what the commands above made here, the environment included
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv build dist *.egg-info stream_ensemble/compiled/{*.c,*.so,.built-*} .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -7,11 +7,13 @@ Thin: it wires the owner of partitions, the weights views and the producer to Fa
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any, cast
 
 import torch
 from prometheus_client import CollectorRegistry, ProcessCollector
 
+from stream_ensemble import compiled
 from stream_ensemble.fuser.ensemble import FusedEnsemble, fused_ensemble
 from stream_ensemble.fuser.metrics import FuserCollector
 from stream_ensemble.fuser.owner import FuseOwner
@@ -20,6 +22,7 @@ from stream_ensemble.kafka.security import client_options
 from stream_ensemble.stores.weights_view import WeightsView, view_of
 from stream_ensemble.worker import die, load_settings, new_app, serve_pages, settle_logging, settle_memory
 
+log = logging.getLogger(__name__)
 settings = load_settings()
 # One chunk at a time on one core: more threads would only wait for each other.
 torch.set_num_threads(1)
@@ -64,6 +67,8 @@ async def _keep_time(owner: FuseOwner) -> None:
 
 async def _begin() -> None:
     settle_logging(settings)
+    if not compiled.AVAILABLE:
+        log.warning("%s; %s", compiled.PROBLEM, compiled.REPAIR)
     options = client_options(settings.kafka)
     compression = settings.kafka.compression
     producer = FencedProducer(

@@ -8,6 +8,7 @@ import sys
 
 import msgspec
 
+from stream_ensemble import compiled
 from stream_ensemble.cli.settings_argument import add_config_argument, load_settings
 from stream_ensemble.config import Settings
 from stream_ensemble.errors import SettingsError
@@ -37,7 +38,10 @@ def run(args: argparse.Namespace) -> int:
             [Finding(level="error", subject="settings", problem=str(error), repair="change the setting")]
         )
         return 2
-    findings = asyncio.run(_examine(settings)) if args.connect else []
+    findings = _missing_kernels()
+    if args.connect:
+        findings += asyncio.run(_examine(settings))
+    findings.sort(key=lambda finding: finding.level)
     wrong = any(finding.level == "error" for finding in findings)
     if args.json:
         _print_json(findings)
@@ -53,7 +57,20 @@ def _try_tls_files(settings: Settings) -> None:
 
 async def _examine(settings: Settings) -> list[Finding]:
     kafka, redis = await asyncio.gather(examine_kafka(settings), examine_redis(settings))
-    return sorted(kafka + redis, key=lambda finding: finding.level)
+    return kafka + redis
+
+
+def _missing_kernels() -> list[Finding]:
+    if compiled.AVAILABLE:
+        return []
+    return [
+        Finding(
+            level="warning",
+            subject="this installation",
+            problem=compiled.PROBLEM,
+            repair=compiled.REPAIR,
+        )
+    ]
 
 
 def _print_json(findings: list[Finding]) -> None:

@@ -152,18 +152,25 @@ class FuserPartition:
     def _take_many(self, chunks: Sequence[tuple[int, Chunk]], now: float) -> list[Decided]:
         """The chunks' records as columns. Returns what ended."""
         requests: list[tuple[int, Columns]] = []
-        predictions: list[tuple[int, Columns]] = []
+        predictions = []
         ends = []
         for topic, chunk in chunks:
+            if topic != self.outlets.requests:
+                predictions.append((topic, chunk))
+                continue
             columns = chunk.columns()
             newest = int(columns.appended.max()) if columns.records else -1
             ends.append((topic, newest, chunk.next_offset))
             if columns.records:
-                (requests if topic == self.outlets.requests else predictions).append((topic, columns))
+                requests.append((topic, columns))
         # Who is expected and by when is known best before the answers are looked at.
         decided = [self._take_requests(topic, columns, now) for topic, columns in requests]
         if predictions:
-            decided += self._take_predictions(predictions, now)
+            ended, newest_of = self._take_predictions(predictions, now)
+            decided += ended
+            ends += [
+                (t, newest, c.next_offset) for (t, c), newest in zip(predictions, newest_of, strict=True)
+            ]
         for end in ends:
             self.join.progress.read(*end)
         return decided
@@ -179,9 +186,13 @@ class FuserPartition:
             self._reroute_requests(read, verdicts)
         return ended
 
-    def _take_predictions(self, parts: Sequence[tuple[int, Columns]], now: float) -> list[Decided]:
-        """Predictions into the join; what it does not use goes elsewhere. Returns what ended."""
-        reads, refused = self._predictions.read(parts)
+    def _take_predictions(
+        self, parts: Sequence[tuple[int, Chunk]], now: float
+    ) -> tuple[list[Decided], list[int]]:
+        """Predictions into the join; what it does not use goes elsewhere. Returns what ended, and the newest
+        append time of each chunk.
+        """
+        reads, refused, newest = self._predictions.take(parts)
         self.join.ledger.predictions += len(refused)
         self.join.ledger.dead_lettered += len(refused)
         self._dead_letter(refused)
@@ -193,7 +204,7 @@ class FuserPartition:
                 self._reroute(read, verdicts)
             if self._early and len(used):
                 decided.append(self._end_early(used))
-        return decided
+        return decided, newest
 
     def _end_early(self, touched: NDArray[np.int64]) -> Decided:
         open_ones = self.join.answerable(touched)
@@ -227,9 +238,10 @@ class FuserPartition:
         acknowledged.
         """
         offsets = []
+        joining = self.join.held()
         for topic, progress in enumerate(self.join.progress.topics):
             lowest = [progress.next_offset]
-            for held in (self.join.held_from(topic), self._held.lowest(topic)):
+            for held in (joining[topic], self._held.lowest(topic)):
                 if held is not None:
                     lowest.append(held)
             offsets.append(min(lowest))

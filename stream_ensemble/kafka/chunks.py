@@ -21,9 +21,10 @@ class Chunk:
         next_offset: the position after it; may be beyond the last record (control records, compaction).
         size: bytes as fetched, compressed.
         start: which start of reading it belongs to, see ``ChunkConsumer.is_current``.
+        raws: the bytes of each batch, where they are known.
     """
 
-    __slots__ = ("_runs", "batches", "first", "next_offset", "size", "start", "tp")
+    __slots__ = ("_runs", "batches", "first", "next_offset", "raws", "size", "start", "tp")
 
     def __init__(
         self,
@@ -34,7 +35,9 @@ class Chunk:
         *,
         start: int = 0,
         size: int = 0,
+        raws: list[memoryview] | None = None,
     ) -> None:
+        self.raws = raws
         self.size = size
         self.start = start
         self.tp = tp

@@ -9,10 +9,12 @@ from operator import attrgetter
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_ensemble import compiled
 from stream_ensemble.columnar.forms import has_form
-from stream_ensemble.kafka.chunks import Columns
+from stream_ensemble.kafka.chunks import Chunk, Columns
 from stream_ensemble.kafka.decode import Expected, Read, Refused
 from stream_ensemble.kafka.decode_columns import ColumnarReader
+from stream_ensemble.kafka.decode_compiled import CompiledReader, Taken
 from stream_ensemble.kafka.decode_few import FewReader
 from stream_ensemble.kafka.decode_singles import SingleReader
 
@@ -37,6 +39,16 @@ class PredictionReader:
         self.singles = SingleReader(expected)
         self.columnar = ColumnarReader(expected)
         self.few = FewReader(expected)
+        self.compiled = CompiledReader(expected, self.singles) if compiled.AVAILABLE else None
+
+    def take(self, parts: Sequence[tuple[int, Chunk]]) -> Taken:
+        """What the chunks of some input topics come to."""
+        taken = None if self.compiled is None else self.compiled.read(parts)
+        if taken is not None:
+            return taken
+        columns = [(topic, chunk.columns()) for topic, chunk in parts]
+        newest = [int(part.appended.max()) if part.records else -1 for _, part in columns]
+        return Taken(*self.read([part for part in columns if part[1].records]), newest)
 
     def read(self, parts: Sequence[tuple[int, Columns]]) -> tuple[list[Read], list[Refused]]:
         """What can be used of the records of some input topics, and what is refused.

@@ -184,14 +184,19 @@ class SingleReader:
         for place, record in enumerate(columns.records):
             topic = topics if isinstance(topics, int) else int(topics[place])
             try:
-                found.append(_Found(place, *self._one(topic, record)))
+                found.append(_Found(place, *self.one(topic, record)))
             except RecordError as error:
                 refused.append(
                     Refused(record, int(columns.offsets[place]), int(columns.appended[place]), error, topic)
                 )
         return [self._gather(found, columns)] if found else [], refused
 
-    def _one(self, topic: int, record: Any) -> tuple[bytes, Prediction, Forwarded | None]:
+    def one(self, topic: int, record: Any) -> tuple[bytes, Prediction, Forwarded | None]:
+        """The request id, the message, and where a forwarded one was first written.
+
+        Raises:
+            RecordError: the record cannot be used.
+        """
         message = decode(record.value, _decode_prediction)
         request_id = matching_key(record.key, message.request_id)
         self._expected.check_member(message.member, topic)

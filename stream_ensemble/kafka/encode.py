@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from stream_ensemble.core.join.records import Cause, Status
 from stream_ensemble.kafka.chunks import Headers
+from stream_ensemble.kafka.templates import Template
 from stream_ensemble.messages import Asleep, Credit, CreditBlock, Fused, WeightsVersion
 
 STATUS = {status: status.name.lower() for status in Status}
@@ -32,7 +33,7 @@ class FusedFormat:
     partition: int
     config: str
     #: What ``encode_fast`` has worked out before: templates by kind of record.
-    templates: dict[object, bytes] = field(default_factory=dict, compare=False, repr=False)
+    templates: dict[object, Template] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(slots=True)

@@ -6,7 +6,6 @@ byte template serves them all, and all their numbers are written by one call.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -27,6 +26,16 @@ from stream_ensemble.kafka.encode import (
     asleep_in,
     credit_of,
     members_in,
+)
+from stream_ensemble.kafka.templates import (
+    Chosen,
+    Field,
+    Given,
+    Integers,
+    Template,
+    Vectors,
+    filled,
+    template,
 )
 from stream_ensemble.messages import HEADER_TRACE, Credit, WeightsVersion
 
@@ -91,26 +100,23 @@ def _group(
     pooled = answered and bool(rows.status[first] != Status.FALLBACK)
     weights = _weights(rows, places, awake) if pooled else None
     constant = weights is not None and len(weights) == 1
-    columns: list[Sequence[object]] = [
-        quoted(rows.ids if places is None else [rows.ids[place] for place in places.tolist()]),
-        _at(rows.at, places).tolist(),
-    ]
+    ids = rows.ids if places is None else [rows.ids[place] for place in places.tolist()]
     outputs = _at(rows.outputs, places)
-    texts = _texts(outputs if answered else None, _at(rows.components, places), awake)
+    components = _at(rows.components, places)
+    fields: list[Field] = [Given(quoted(ids)), Integers(_at(rows.at, places))]
     if answered:
-        labels = labels_of(form.classes)
-        columns += [texts.pop(0), [labels[c] for c in outputs.argmax(axis=1).tolist()]]
-    columns += texts
+        fields += [Vectors(outputs), Chosen(labels_of(form.classes), outputs.argmax(axis=1))]
+    fields += [Vectors(components[:, k]) for k in awake]
     offsets = _at(rows.offsets, places)
-    within = None if rows.within is None else _at(rows.within, places)
+    within = None if rows.within is None else _at(rows.within, places).astype(np.int64)
     for k in awake:
-        columns.append(offsets[:, k].tolist())
+        fields.append(Integers(offsets[:, k]))
         if within is not None:
-            columns.append(within[:, k].tolist())
+            fields.append(Integers(within[:, k]))
     if weights is not None and not constant:
-        columns += [orjson.dumps(weights[:, i].tolist())[1:-1].split(b",") for i in range(len(awake))]
-    template = _template(rows, form, first, awake, weights if constant else None, credit)
-    return [template % values for values in zip(*columns, strict=True)]
+        fields += [Given(orjson.dumps(weights[:, i].tolist())[1:-1].split(b",")) for i in range(len(awake))]
+    like = _template(rows, form, first, awake, weights if constant else None, credit)
+    return filled(like, fields, len(ids))
 
 
 def _at(column: NDArray[Any], places: NDArray[np.intp] | None) -> NDArray[Any]:
@@ -128,26 +134,6 @@ def _weights(rows: FusedRows, places: NDArray[np.intp] | None, awake: list[int])
     return weights[:, awake]
 
 
-def _texts(
-    outputs: NDArray[np.float64] | None, components: NDArray[np.float64], awake: list[int]
-) -> list[list[bytes]]:
-    """The numbers of output (where there is one) and components as JSON without brackets: a list of R each.
-
-    Shapes: outputs R x V, components R x K x V.
-    """
-    vectors = components if len(awake) == components.shape[1] else components[:, awake]
-    if outputs is not None:
-        vectors = np.concatenate((outputs[:, None], vectors), axis=1)
-    n, width, values = vectors.shape
-    if not width:
-        return []
-    written = orjson.dumps(
-        np.ascontiguousarray(vectors).reshape(n * width, values), option=orjson.OPT_SERIALIZE_NUMPY
-    )
-    cut = written[2:-2].split(b"],[")
-    return [cut[i::width] for i in range(width)]
-
-
 def _template(
     rows: FusedRows,
     form: FusedFormat,
@@ -155,7 +141,7 @@ def _template(
     awake: list[int],
     weights: NDArray[np.float64] | None,
     credit: Credit | None,
-) -> bytes:
+) -> Template:
     """The template of record r and its like; ``weights`` (1 x A) stand in it when all have the same."""
     if credit is not None and credit.blocks is not None:
         return _new_template(rows, form, r, awake, weights, credit)
@@ -188,7 +174,7 @@ def _new_template(
     awake: list[int],
     weights: NDArray[np.float64] | None,
     credit: Credit | None,
-) -> bytes:
+) -> Template:
     status = Status(rows.status[r])
     answered = status != Status.EXPIRED
     pooled = answered and status != Status.FALLBACK
@@ -222,7 +208,7 @@ def _new_template(
     if pooled and credit is not None:
         parts.append(b',"credit":' + _constant(credit))
     parts.append(b',"config":' + _constant(form.config) + b"}")
-    return b"".join(parts)
+    return template(b"".join(parts))
 
 
 @lru_cache(maxsize=64)

@@ -85,7 +85,7 @@ def _value(slots: Slots, row: int, end: tuple[int, int], form: FusedFormat, give
     if slots.columnar:
         within = slots.rows[row].tolist()
         sources = [number for k in awake for number in (offsets[k], within[k])]
-    return template % (*quoted([slots.ids[row]]), cells.at[row], texts[0], label, *texts[1:], *sources)
+    return template.text % (*quoted([slots.ids[row]]), cells.at[row], texts[0], label, *texts[1:], *sources)
 
 
 def _pooled(vectors: list[list[float]], weights: list[float]) -> list[float]:

@@ -17,6 +17,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.structs import TopicPartition
 
 from stream_ensemble.kafka.chunks import Chunk, EndEvidence
+from stream_ensemble.kafka.raw_batches import next_begin
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ class _ObservedClient:
         self._client = client
         self.ends: dict[TopicPartition, EndEvidence] = {}
         self.failing_since: dict[TopicPartition, float] = {}
+        self.raw: dict[TopicPartition, bytes] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
@@ -67,6 +69,7 @@ class _ObservedClient:
                     self.failing_since.setdefault(tp, sent)
                     continue
                 self.failing_since.pop(tp, None)
+                self.raw[tp] = rest[-1]
                 stable_end = rest[0] if len(rest) > 1 and rest[0] >= 0 else highwater
                 if asked.get(tp) == stable_end and not rest[-1]:
                     self.ends[tp] = EndEvidence(sent, stable_end)
@@ -136,7 +139,7 @@ class ChunkFetcher(Fetcher):
                     return drained
                 self._raise_unless_it_may_pass(tp, result)
                 continue
-            chunk = _take(tp, result, self.starts.get(tp, 0))
+            chunk = _take(tp, result, self.starts.get(tp, 0), self._client.raw.pop(tp, b""))
             del self._records[tp]
             self._notify(self._wait_consume_future)
             if chunk is not None:
@@ -154,8 +157,8 @@ class ChunkFetcher(Fetcher):
                 log.error("%s partition %d may not be read: give this client's user READ on the topic", *tp)
 
 
-def _take(tp: TopicPartition, result: FetchResult, start: int) -> Chunk | None:
-    """All whole batches of a fetch result; moves the position past them.
+def _take(tp: TopicPartition, result: FetchResult, start: int, raw: bytes) -> Chunk | None:
+    """All whole batches of a fetch result; moves the position past them. ``raw`` is what was fetched last.
 
     None when the result is no longer wanted.
     """
@@ -164,21 +167,27 @@ def _take(tp: TopicPartition, result: FetchResult, start: int) -> Chunk | None:
     partition_records = result._partition_records
     first = partition_records.next_fetch_offset
     size = partition_records._records.size_in_bytes()
-    batches = _batches(tp, partition_records)
+    # A partition is fetched again only when its last result is gone, so the bytes are this one's.
+    batches, raws = _batches(tp, partition_records, memoryview(raw if len(raw) == size else b""))
     result._update_position()
     next_offset = partition_records.next_fetch_offset
     result._partition_records = None
-    return Chunk(tp, first, next_offset, batches, start=start, size=size)
+    return Chunk(tp, first, next_offset, batches, start=start, size=size, raws=raws)
 
 
-def _batches(tp: TopicPartition, source: PartitionRecords) -> list[Any]:
-    """The data batches of a fetch; as aiokafka's ``PartitionRecords._unpack_records`` but not record by
-    record.
+def _batches(
+    tp: TopicPartition, source: PartitionRecords, raw: memoryview
+) -> tuple[list[Any], list[memoryview] | None]:
+    """The data batches of a fetch, and the bytes of each where ``raw`` has them; as aiokafka's
+    ``PartitionRecords._unpack_records`` but not record by record.
     """
     found = []
+    raws = []
+    begin = end = 0
     records = source._records
     while records.has_next():
         batch = records.next_batch()
+        begin, end = end, next_begin(raw, end) if raw else 0
         if source._check_crcs and not batch.validate_crc():
             raise kafka_errors.CorruptRecordException(f"Invalid CRC - {tp}")
         aborted = False
@@ -191,8 +200,9 @@ def _batches(tp: TopicPartition, source: PartitionRecords) -> list[Any]:
                 aborted = batch.is_transactional and batch.producer_id in source._aborted_producers
         if not batch.is_control_batch and not aborted:
             found.append(batch)
+            raws.append(raw[begin:end])
         source.next_fetch_offset = batch.next_offset
-    return found
+    return found, raws if raw else None
 
 
 def adopt(consumer: AIOKafkaConsumer) -> ChunkFetcher:

@@ -50,6 +50,23 @@ def librdkafka(partitioner: str) -> Client:
     return publish
 
 
+def compressing(codec: str) -> Client:
+    def publish(bootstrap: str, topic: str, records: Records, folder: Path) -> None:
+        client = Producer(
+            {
+                "bootstrap.servers": bootstrap,
+                "partitioner": "murmur2_random",
+                "compression.codec": codec,
+                "linger.ms": 50,
+            }
+        )
+        for key, value in records:
+            client.produce(topic, value, key)
+        assert client.flush(30) == 0
+
+    return publish
+
+
 def crc32(key: bytes) -> int:
     return zlib.crc32(key) % PARTITIONS
 
@@ -94,3 +111,16 @@ async def test_what_a_client_puts_on_another_partition_is_moved_once_and_all_is_
             assert record.partition == murmur2(record.key)
             origin = json.loads(dict(record.headers)[HEADER_FORWARDED])
             assert (origin["topic"], origin["partition"]) == (topic, crc32(record.key))
+
+
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+async def test_a_batch_is_read_however_it_is_compressed(
+    codec: str, shared: Shared, kafka_bootstrap: str, tmp_path: Path
+) -> None:
+    world, requests = shared.world, ids(codec, COUNT)
+    before = shared.counts()
+    for member, topic in zip(MEMBERS, world.topics.predictions, strict=True):
+        records = [(request_id, world.prediction(request_id, member)) for request_id in requests]
+        await asyncio.to_thread(compressing(codec), kafka_bootstrap, topic, records, tmp_path)
+    assert ends(await world.fused_of(requests)) == {("complete", None)}
+    assert shared.counts() - before == {"complete": COUNT, "used": COUNT * len(MEMBERS)}

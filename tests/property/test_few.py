@@ -130,7 +130,8 @@ class World:
             batches.append(read.next_batch())
         self.offsets[topic] += len(records)
         tp = TopicPartition(self.ensemble.inputs[topic], HERE)
-        return topic, Chunk(tp, first, self.offsets[topic], batches, size=len(data))
+        raws = [memoryview(bytes(data))]
+        return topic, Chunk(tp, first, self.offsets[topic], batches, size=len(data), raws=raws)
 
     def state(self) -> dict[str, Any]:
         """All that must be the same; what a slot held before it was given out is nobody's business."""

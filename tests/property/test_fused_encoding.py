@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from unittest.mock import patch
 
 import jsonschema
 import msgspec
@@ -11,6 +12,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stream_ensemble import compiled
 from stream_ensemble.core.join.records import Cause, Status
 from stream_ensemble.kafka.encode import FusedFormat, FusedRows, plain
 from stream_ensemble.kafka.encode_fast import fast
@@ -69,6 +71,14 @@ def test_fast_is_plain(batch: tuple[FusedRows, FusedFormat]) -> None:
     rows, form = batch
     assert fast(rows, form) == plain(rows, form)
     assert fast(rows, form) == plain(rows, form), "with templates it knows"
+
+
+@given(batches())
+def test_it_is_without_the_compiled_kernel_too(batch: tuple[FusedRows, FusedFormat]) -> None:
+    rows, form = batch
+    assert compiled.AVAILABLE, "build the kernels: make venv"
+    with patch.object(compiled, "AVAILABLE", new=False):
+        assert fast(rows, form) == plain(rows, form)
 
 
 @given(batches())

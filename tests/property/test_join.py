@@ -216,7 +216,7 @@ def test_no_offset_is_free_before_its_request_is_released(chunks: list[list[int]
             lowest = [
                 int(join.slots.offsets[join.slots.slot_of[r] & join.slots.mask, k]) for r in needs.get(k, ())
             ]
-            assert join.held_from(k) == min(lowest, default=None)
+            assert join.held()[k] == min(lowest, default=None)
 
 
 def test_memory_stays_flat_over_many_requests() -> None:

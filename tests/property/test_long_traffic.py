@@ -260,7 +260,7 @@ class Day:
         join, ledger = self.join, self.join.ledger
         assert join.open_requests == 0
         assert self.ended == self.opened
-        assert [join.held_from(topic) for topic in range(TOPICS)] == [None] * TOPICS
+        assert join.held() == [None] * TOPICS
         assert ledger.requests == len(self.ended)
         counted = {
             Verdict.USED: ledger.used,

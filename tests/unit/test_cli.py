@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import stream_ensemble
+from stream_ensemble import compiled
 from stream_ensemble.cli.main import COMMANDS, main
 
 
@@ -24,6 +25,18 @@ def test_what_init_writes_passes_check(capsys: pytest.CaptureFixture[str]) -> No
     assert main(["init"]) == 0
     assert main(["check"]) == 0
     assert "settings of example: all well" in capsys.readouterr().out
+
+
+def test_check_warns_where_the_kernels_were_not_built(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main(["init"])
+    capsys.readouterr()
+    monkeypatch.setattr(compiled, "AVAILABLE", False)
+    assert main(["check"]) == 0
+    said = capsys.readouterr().out
+    assert "warning: this installation: the compiled kernels are not there" in said
+    assert "install a C compiler" in said and "0 errors, 1 warnings" in said
 
 
 def test_init_overwrites_only_when_forced(empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -137,6 +137,12 @@ class Slots:
         """All live slots, oldest first."""
         return np.arange(self.low, self.high)
 
+    def stretches(self) -> list[slice]:
+        """The rows of all live slots, oldest first: one stretch of the ring, or two where it begins anew."""
+        begin, n = self.low & self.mask, self.high - self.low
+        end = min(begin + n, self.capacity)
+        return [slice(begin, end), slice(0, n - (end - begin))]
+
     def forget(self, ids: list[bytes], slots: NDArray[np.int64]) -> None:
         """Take back slots that were just given out: their ids open nothing here."""
         for request_id in ids:

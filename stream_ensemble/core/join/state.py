@@ -32,6 +32,8 @@ from stream_ensemble.core.join.slots import DECIDED, OPEN, RELEASED, Slots
 from stream_ensemble.core.partitioning import partitions_of
 
 _ONE = np.uint64(1)
+#: No offset: more than any.
+_NONE = 2**63
 #: So many slots or fewer are released one by one.
 _FEW = 16
 #: A bit of one member, or of one member per row.
@@ -523,23 +525,22 @@ class PartitionJoin:
         # Wait until as much again has come, so that a stuck front is not scanned for each release.
         self._cut_at = (slots.high - slots.low) + slots.capacity // 4
 
-    def held_from(self, topic: int) -> int | None:
-        """The lowest offset of input topic ``topic`` that an unreleased request still needs; None when none
-        does.
-        """
-        slots = self.slots
-        live = slots.range()
-        rows = slots.row(live)
-        state = slots.state[rows]
-        rows = rows[(state == OPEN) | (state == DECIDED)]
-        if not len(rows):
-            return None
-        columns = [k for k, its_topic in enumerate(self.rules.topic_of) if its_topic == topic]
-        if topic == self.rules.topics - 1 and topic not in self.rules.topic_of:
-            columns.append(self.rules.members)
-        offsets = slots.offsets[np.ix_(rows, columns)]
-        offsets = offsets[offsets >= 0]
-        return int(offsets.min()) if len(offsets) else None
+    def held(self) -> list[int | None]:
+        """By input topic, the lowest offset that an unreleased request still needs; None where none does."""
+        lowest = [_NONE] * (self.rules.members + 1)
+        for some in self.slots.stretches():
+            state = self.slots.state[some]
+            needed = (state == OPEN) | (state == DECIDED)
+            # -1, where a member has not answered, becomes the largest number there is.
+            offsets = self.slots.offsets[some].view(np.uint64)
+            for column, least in enumerate(lowest):
+                lowest[column] = min(least, int(offsets[:, column].min(where=needed, initial=_NONE)))
+        columns: list[list[int]] = [[] for _ in range(self.rules.topics)]
+        for member, topic in enumerate(self.rules.topic_of):
+            columns[topic].append(lowest[member])
+        # The requests topic is the last, where there is one.
+        columns[-1] = columns[-1] or [lowest[-1]]
+        return [None if (least := min(of_topic)) >= _NONE else least for of_topic in columns]
 
 
 def _bits(member: int | NDArray[np.int64]) -> Bits:

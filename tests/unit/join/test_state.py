@@ -157,12 +157,11 @@ def test_over_capacity_the_oldest_are_decided() -> None:
 def test_an_offset_is_held_until_its_request_is_released(offset: int) -> None:
     state = join()
     predict(state, 0, b"r", offset=offset)
-    assert state.held_from(0) == offset
-    assert state.held_from(1) is None
+    assert state.held()[:2] == [offset, None]
     _, decided = predict(state, 1, b"r", offset=3)
-    assert (state.held_from(0), state.held_from(1)) == (offset, 3)
+    assert state.held()[:2] == [offset, 3]
     state.release(decided.slots)
-    assert (state.held_from(0), state.held_from(1)) == (None, None)
+    assert state.held()[:2] == [None, None]
 
 
 def test_a_prediction_used_for_an_early_decision_before_a_restart_is_a_replay() -> None:
