@@ -8,6 +8,7 @@ can never come between.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from stream_ensemble.core.join.few import add_few
 from stream_ensemble.core.join.records import (
+    Answer,
     Decided,
     Predictions,
     Requests,
@@ -28,6 +30,7 @@ from stream_ensemble.core.join.records import (
     joined,
     nothing_decided,
 )
+from stream_ensemble.core.join.shadows import Shadows, Waiting, as_predictions
 from stream_ensemble.core.join.state import JoinRules, PartitionJoin
 from stream_ensemble.core.partitioning import partition_of
 from stream_ensemble.fuser.fusion import Fusion
@@ -44,6 +47,7 @@ from stream_ensemble.messages import (
     HEADER_SOURCE,
     DeadLetter,
     Forwarded,
+    Trial,
 )
 
 #: So many records or fewer, and no more bytes than they commonly have, are taken one by one: arrays would
@@ -54,13 +58,16 @@ _FEW_BYTES = 16 << 10
 
 @dataclass(frozen=True, slots=True)
 class Outlets:
-    """Where the results of one partition go. ``inputs[t]`` is input topic t."""
+    """Where the results of one partition go. ``inputs[t]`` is input topic t; ``feedback`` takes what was said
+    in shadow too late for the fused record.
+    """
 
     inputs: tuple[str, ...]
     requests: int | None
     fused: TopicPartition
     late: TopicPartition
     dead_letter: TopicPartition
+    feedback: TopicPartition | None = None
 
 
 @dataclass(slots=True)
@@ -93,6 +100,8 @@ class FuserPartition:
         on_failure: called once with the first delivery error; the owner then fences again or drops the
             partition.
         early: whether a request ends as soon as the members still awaited cannot change its answer.
+        most_waiting: predictions in shadow held for requests that nobody else has answered yet.
+        absent: members (a bit mask) whose topic this process was not given: nobody can wait for them.
     """
 
     def __init__(
@@ -106,8 +115,11 @@ class FuserPartition:
         on_failure: Callable[[BaseException], None],
         *,
         early: bool = False,
+        most_waiting: int = 100_000,
+        absent: int = 0,
     ) -> None:
         self.join = PartitionJoin(rules)
+        self.shadows = Shadows(self.join, most_waiting)
         self.outlets = outlets
         self.closed = False
         self._predictions, self._requests = readers
@@ -120,6 +132,134 @@ class FuserPartition:
         self._early = early
         self._partition = outlets.fused.partition
         self._partitions = rules.partitions
+        self._all = (1 << rules.members) - 1
+        self._absent = absent
+        self._in_shadow: frozenset[int] = frozenset()
+        self._follow_members()
+
+    # --- members ----------------------------------------------------------------------------------
+
+    def _follow_members(self) -> list[Decided]:
+        """Await those who are members by now; returns what ended by that."""
+        awaited = self._fusion.awaited(self.join.rules.shadows)
+        awaited = awaited & ~self._absent or awaited
+        before = int(self.join.everyone)
+        if awaited == before and self._in_shadow == self._topics_in_shadow(awaited):
+            return []
+        self._in_shadow = self._topics_in_shadow(awaited)
+        self.shadows.enter(self.join.take_out(before & ~awaited))
+        decided = [self.join.await_only(awaited)]
+        come = self.shadows.leave(awaited & ~before)
+        if come:
+            decided += self._join_what_waited(come)
+        return decided
+
+    def _topics_in_shadow(self, awaited: int) -> frozenset[int]:
+        """Input topics in which somebody in shadow publishes."""
+        topic_of = self.join.rules.topic_of
+        return frozenset(topic for k, topic in enumerate(topic_of) if not awaited >> k & 1)
+
+    def _join_what_waited(self, come: Sequence[Waiting]) -> list[Decided]:
+        """What somebody said in shadow who is a member now: into the join, as if it came now."""
+        read = Read(as_predictions(come, self.join.rules.values), [one.record for one in come])
+        decided = self._add(read, time.monotonic())
+        for one in come:
+            self._let_go(one)
+        return decided
+
+    def _let_go(self, one: Waiting) -> None:
+        """Its offset is held by something else now."""
+        if one.record is not None:
+            self._held.release(self.join.rules.topic_of[one.member], one.offset)
+
+    def _take_shadows(
+        self, parts: Sequence[tuple[int, Columns]], now: float, decided: Sequence[Decided]
+    ) -> list[Decided]:
+        """Predictions off topics in which somebody in shadow publishes. Returns what ended by the others."""
+        reads = self._read(parts)
+        mine: list[Read] = []
+        others: list[Read] = []
+        for read in reads:
+            for some, in_shadow in self._by_standing(read):
+                (mine if in_shadow else others).append(some)
+        found = [part for read in others for part in self._add(read, now)]
+        slots = self.join.slots
+        ending = {
+            request_id
+            for part in (*decided, *found)
+            for request_id in slots.ids[slots.row(part.slots)].tolist()
+        }
+        for read in mine:
+            verdicts = self.shadows.take(read.rows, read.records, ending)
+            for place in np.flatnonzero(verdicts == Verdict.USED).tolist():
+                topic = self.join.rules.topic_of[read.rows.member_of(place)]
+                self._held.hold(topic, int(read.rows.offsets[place]))
+            if verdicts.any():
+                self._reroute(read, verdicts)
+                self._try_late(read, verdicts)
+        return found
+
+    def _by_standing(self, read: Read) -> list[tuple[Read, bool]]:
+        """The rows of members, and those of who is in shadow."""
+        awaited, member = int(self.join.everyone), read.rows.member
+        if isinstance(member, int):
+            return [(read, not awaited >> member & 1)]
+        in_shadow = np.array([not awaited >> k & 1 for k in member.tolist()], np.bool_)
+        parts = ((np.flatnonzero(in_shadow == of), bool(of)) for of in (False, True))
+        return [
+            (Read(read.rows.of(places), [read.records[place] for place in places.tolist()]), of)
+            for places, of in parts
+            if len(places)
+        ]
+
+    def _put_beside(self, decided: Decided) -> None:
+        """What was said in shadow of requests that end, beside their components."""
+        for one in self.shadows.beside(decided):
+            self._let_go(one)
+
+    def _give_up_waiting(self) -> None:
+        """Predictions in shadow that nobody else answered are late."""
+        for one in self.shadows.give_up():
+            topic = self.join.rules.topic_of[one.member]
+            source = (self.outlets.inputs[topic], self._partition, one.offset)
+            origin = Forwarded(
+                topic=source[0], partition=source[1], offset=one.offset, row=one.row, appended=one.appended
+            )
+            moving = _Moving(topic, one.record, one.request_id, origin, one.at, forwarded=True)
+            self._send_on(self.outlets.late, moving, (HEADER_SOURCE, origin))
+            self._try(one.member, one.request_id, one.output, origin)
+            self._let_go(one)
+
+    def _try_late(self, read: Read, verdicts: NDArray[np.uint8]) -> None:
+        """What came in shadow after the end is scored all the same: the learner is told by the feedback
+        topic.
+        """
+        rows = read.rows
+        for place in np.flatnonzero(verdicts == Verdict.LATE).tolist():
+            topic = self.join.rules.topic_of[rows.member_of(place)]
+            origin = self._origin(topic, rows, place, 0 if rows.rows is None else int(rows.rows[place]))
+            has_output = rows.answers is None or rows.answers[place] == Answer.OUTPUT
+            output = rows.outputs[place] if has_output else None
+            self._try(rows.member_of(place), rows.ids[place], output, origin)
+
+    def _try(
+        self, member: int, request_id: bytes, output: NDArray[np.float64] | None, origin: Forwarded
+    ) -> None:
+        if output is None or self.outlets.feedback is None:
+            return
+        trial = Trial(
+            version=1,
+            kind="trial",
+            request_id=request_id.decode(),
+            member=self._form.members[member],
+            output=output.tolist(),
+            appended=origin.appended,
+            source=(origin.topic, origin.partition, origin.offset, origin.row),
+        )
+        topic = self.join.rules.topic_of[member]
+        self._held.hold(topic, origin.offset)
+        leaving = _Leaving(topic, origin.offset, request_id, msgspec.json.encode(trial), [])
+        self._leaving.setdefault(self.outlets.feedback, []).append(leaving)
 
     # --- in ---------------------------------------------------------------------------------------
 
@@ -127,9 +267,15 @@ class FuserPartition:
         """Take chunks with the input topic of each; ``now`` is monotonic seconds."""
         if self.closed:
             return
-        decided = self._take_few(chunks, now)
-        if decided is None:
-            decided = self._take_many(chunks, now)
+        decided = self._follow_members()
+        own = chunks
+        if self._in_shadow:
+            own = [part for part in chunks if part[0] not in self._in_shadow]
+        taken = self._take_few(own, now)
+        decided += self._take_many(own, now) if taken is None else taken
+        if len(own) < len(chunks):
+            beside = [part for part in chunks if part[0] in self._in_shadow]
+            decided += self._take_beside(beside, now, decided)
         self._send_aside()
         self._publish(joined([part for part in (*decided, self.join.advance()) if len(part)]))
 
@@ -148,6 +294,18 @@ class FuserPartition:
         for topic, chunk in chunks:
             self.join.progress.read(topic, chunk.newest(), chunk.next_offset)
         return [ended]
+
+    def _take_beside(
+        self, chunks: Sequence[tuple[int, Chunk]], now: float, decided: Sequence[Decided]
+    ) -> list[Decided]:
+        """The chunks' records, with those of who is in shadow. Returns what ended."""
+        parts = [(topic, chunk.columns()) for topic, chunk in chunks]
+        some = [part for part in parts if part[1].records]
+        found = self._take_shadows(some, now, decided) if some else []
+        for (topic, columns), (_, chunk) in zip(parts, chunks, strict=True):
+            newest = int(columns.appended.max()) if columns.records else -1
+            self.join.progress.read(topic, newest, chunk.next_offset)
+        return found
 
     def _take_many(self, chunks: Sequence[tuple[int, Chunk]], now: float) -> list[Decided]:
         """The chunks' records as columns. Returns what ended."""
@@ -181,19 +339,24 @@ class FuserPartition:
 
     def _take_predictions(self, parts: Sequence[tuple[int, Columns]], now: float) -> list[Decided]:
         """Predictions into the join; what it does not use goes elsewhere. Returns what ended."""
+        return [ended for read in self._read(parts) for ended in self._add(read, now)]
+
+    def _read(self, parts: Sequence[tuple[int, Columns]]) -> list[Read]:
+        """The predictions in some records; what cannot be read goes elsewhere."""
         reads, refused = self._predictions.read(parts)
         self.join.ledger.predictions += len(refused)
         self.join.ledger.dead_lettered += len(refused)
         self._dead_letter(refused)
-        decided = []
-        for read in reads:
-            verdicts, ended, used = self.join.add_predictions(read.rows, now)
-            decided.append(ended)
-            if verdicts.any():
-                self._reroute(read, verdicts)
-            if self._early and len(used):
-                decided.append(self._end_early(used))
-        return decided
+        return reads
+
+    def _add(self, read: Read, now: float) -> list[Decided]:
+        """Members' predictions into the join. Returns what ended."""
+        verdicts, ended, used = self.join.add_predictions(read.rows, now)
+        if verdicts.any():
+            self._reroute(read, verdicts)
+        if self._early and len(used):
+            return [ended, self._end_early(used)]
+        return [ended]
 
     def _end_early(self, touched: NDArray[np.int64]) -> Decided:
         open_ones = self.join.answerable(touched)
@@ -210,12 +373,18 @@ class FuserPartition:
             progress.topics[topic].unreadable = unreadable[topic]
             if end is not None:
                 progress.at_end(topic, end.asked_at, end.offset)
-        self._publish(self.join.advance())
+        decided = self._follow_members()
+        if len(self.shadows):
+            self._give_up_waiting()
+        if self._leaving:
+            self._send_aside()
+        self._publish(joined([part for part in (*decided, self.join.advance()) if len(part)]))
 
     def relieve(self, count: int) -> None:
         """Decide the ``count`` oldest open requests, because no more can be held."""
         if not self.closed:
-            self._publish(self.join.give_up_oldest(count))
+            decided = [*self._follow_members(), self.join.give_up_oldest(count)]
+            self._publish(joined([part for part in decided if len(part)]))
 
     def start_from(self, positions: Sequence[int]) -> None:
         """Reading begins at these offsets, one per input topic."""
@@ -240,6 +409,7 @@ class FuserPartition:
     def _publish(self, decided: Decided) -> None:
         if not len(decided):
             return
+        self._put_beside(decided)
         encoded = self._fusion.encode(self.join.slots, decided, self._form)
         slots = decided.slots[encoded.order]
         bounds = [0, *encoded.ends.tolist()]

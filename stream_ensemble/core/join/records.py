@@ -86,6 +86,23 @@ class Predictions:
         """Whose prediction row ``row`` is."""
         return self.member if isinstance(self.member, int) else int(self.member[row])
 
+    def of(self, places: NDArray[np.intp]) -> Predictions:
+        """Some of the rows, in this order."""
+        new = {place: row for row, place in enumerate(places.tolist())}
+        return Predictions(
+            self.member if isinstance(self.member, int) else self.member[places],
+            [self.ids[place] for place in new],
+            self.outputs[places],
+            None if self.answers is None else self.answers[places],
+            self.at[places],
+            self.appended[places],
+            self.offsets[places],
+            None if self.rows is None else self.rows[places],
+            {new[place]: segment for place, segment in self.segments.items() if place in new},
+            frozenset(new[place] for place in self.forwarded if place in new),
+            {new[place]: trace for place, trace in self.traces.items() if place in new},
+        )
+
 
 class Single(NamedTuple):
     """One prediction with an output, as :class:`Predictions` has many; ``output`` holds V numbers."""
