@@ -387,7 +387,7 @@ class Pin(Struct, kw_only=True, frozen=True, omit_defaults=True):
 class Admission(Struct, kw_only=True, frozen=True, omit_defaults=True):
     """What the newest control record about one member says, whatever the settings have it as."""
 
-    member: Name
+    member: Annotated[Name, Meta(description="Whom it is about.")]
     number: ControlNumber
     id: ControlId
     by: Authority = "operator"

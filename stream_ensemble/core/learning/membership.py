@@ -3,9 +3,9 @@
 The settings say who is a member and who is in shadow; a control record about one of them comes before that.
 A warm start is no part of what is learned: as beneath a pin, the algorithm learns of its own mixture m, and
 what is issued is ``(1 - sum a_k) m + sum a_k x_k`` over the awake members k with a share ``a_k``. So the
-others keep their ratios, the share is exactly the one stated, and it adds at most ``a_k`` of a member's regret
-to a label. It falls in a straight line to nothing over the labels that the member was charged with a share
-for: a sum by member name, hence the same whatever the order of labels.
+others keep their ratios, the share is exactly the one stated, and it adds at most ``a_k`` of a member's
+regret to a label. It falls in a straight line to nothing over the labels that the member was charged with a
+share for: a sum by member name, hence the same whatever the order of labels.
 """
 
 from __future__ import annotations
