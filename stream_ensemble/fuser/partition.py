@@ -8,7 +8,6 @@ can never come between.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -160,9 +159,9 @@ class FuserPartition:
         return frozenset(topic for k, topic in enumerate(topic_of) if not awaited >> k & 1)
 
     def _join_what_waited(self, come: Sequence[Waiting]) -> list[Decided]:
-        """What somebody said in shadow who is a member now: into the join, as if it came now."""
+        """What somebody said in shadow who is a member now: into the join."""
         read = Read(as_predictions(come, self.join.rules.values), [one.record for one in come])
-        decided = self._add(read, time.monotonic())
+        decided = self._add(read, max(one.read_at for one in come))
         for one in come:
             self._let_go(one)
         return decided
@@ -190,7 +189,7 @@ class FuserPartition:
             for request_id in slots.ids[slots.row(part.slots)].tolist()
         }
         for read in mine:
-            verdicts = self.shadows.take(read.rows, read.records, ending)
+            verdicts = self.shadows.take(read.rows, read.records, ending, now)
             for place in np.flatnonzero(verdicts == Verdict.USED).tolist():
                 topic = self.join.rules.topic_of[read.rows.member_of(place)]
                 self._held.hold(topic, int(read.rows.offsets[place]))

@@ -1,5 +1,5 @@
-"""Members in shadow beside the join: nothing of the answers depends on them, each of their predictions has one
-fate, and the way for few and the way for many agree, while members are admitted and retired.
+"""Members in shadow beside the join: nothing of the answers depends on them, each of their predictions has
+one fate, and the way for few and the way for many agree, while members are admitted and retired.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def test_no_answer_depends_on_a_shadow(
         if what == "take":
             steps[number] = what, [one for one in value if one[1] not in SHADOWS]
     go(alone, steps)
-    fused = [[row for row in world.on("few.fused")] for world in (tried, alone)]
+    fused = [world.on("few.fused") for world in (tried, alone)]
     assert [key for key, _, _ in fused[0]] == [key for key, _, _ in fused[1]]
     assert [without_shadows(value) for _, value, _ in fused[0]] == [json.loads(v) for _, v, _ in fused[1]]
     assert [headers for _, _, headers in fused[0]] == [headers for _, _, headers in fused[1]]

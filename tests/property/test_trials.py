@@ -1,5 +1,5 @@
-"""Shadows are scored once for each request they answered, in time or late, whatever the order of fused records,
-labels, corrections, late predictions (some twice), flushes, and of what the settings of the fusers name.
+"""Shadows are scored once for each request they answered, in time or late, whatever the order of fused
+records, labels, corrections, late predictions (some twice) and flushes, and whomever fusers' settings name.
 
 The oracle scores each winning label with each shadow once, one by one.
 """
@@ -54,7 +54,7 @@ outputs = st.integers(1, 99).map(lambda n: [n / 100, 1 - n / 100])
 
 
 class Request(NamedTuple):
-    """A fused record: the configuration and clock of its credit, who answered, who of them in shadow or warm."""
+    """A fused record: configuration and clock of its credit, who answered, who in shadow; is a warm?"""
 
     configuration: int
     n: int

@@ -26,7 +26,8 @@ _AT_ONCE = 64
 
 class Waiting(NamedTuple):
     """A prediction of a member in shadow. ``record`` is what it stood in, for the late topic; None where its
-    request is open already. ``output`` holds V numbers, None where the member gave none.
+    request is open already. ``output`` holds V numbers, None where the member gave none; ``read_at`` is
+    monotonic seconds.
     """
 
     member: int
@@ -36,6 +37,7 @@ class Waiting(NamedTuple):
     appended: int
     offset: int
     row: int
+    read_at: float
     record: Any
 
 
@@ -55,7 +57,9 @@ class Shadows:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def take(self, chunk: Predictions, records: Any, ending: Collection[bytes]) -> NDArray[np.uint8]:
+    def take(
+        self, chunk: Predictions, records: Any, ending: Collection[bytes], now: float
+    ) -> NDArray[np.uint8]:
         """Take N predictions, all of members in shadow; returns their verdicts. USED: it waits.
 
         Args:
@@ -68,7 +72,7 @@ class Shadows:
         for place, request_id in enumerate(chunk.ids):
             verdict = verdicts[place] = self._verdict(chunk, place, request_id, ending)
             if verdict == Verdict.USED:
-                self._hold(_waiting(chunk, place, records[place]))
+                self._hold(_waiting(chunk, place, records[place], now))
         self._join.count(verdicts)
         return verdicts
 
@@ -169,12 +173,12 @@ class Shadows:
         """Take over what members that are in shadow now have said to requests still open."""
         for one in taken:
             waiting = Waiting(
-                one.member, one.request_id, one.output, one.at, one.at, one.offset, one.row, record=None
+                one.member, one.request_id, one.output, one.at, one.at, one.offset, one.row, 0.0, None
             )
             self._waiting.setdefault(one.request_id, {}).setdefault(one.member, waiting)
 
 
-def _waiting(chunk: Predictions, place: int, record: Any) -> Waiting:
+def _waiting(chunk: Predictions, place: int, record: Any, now: float) -> Waiting:
     has_output = chunk.answers is None or chunk.answers[place] == Answer.OUTPUT
     return Waiting(
         chunk.member_of(place),
@@ -184,6 +188,7 @@ def _waiting(chunk: Predictions, place: int, record: Any) -> Waiting:
         int(chunk.appended[place]),
         int(chunk.offsets[place]),
         0 if chunk.rows is None else int(chunk.rows[place]),
+        now,
         record,
     )
 

@@ -117,9 +117,11 @@ def take_trials(changes: Changes, rules: Rules, trials: Iterable[Trial]) -> list
         of_late = _late(changes, rules, trial.request_id, fused, answer)
         if fused.credit is None or trial.member not in of_late:
             continue
-        [charge] = _charges(rules, fused, fused.credit, None, verdict, {trial.member: trial.output})
-        everywhere = Credit(everywhere=fused.credit.everywhere)
-        charges.append(charge._replace(credit=everywhere, segment=None, first=False, late=True))
+        [charge] = _charges(rules, fused, fused.credit, None, verdict, NO_TRIALS)
+        everywhere, only = Credit(everywhere=fused.credit.everywhere), {trial.member: trial.output}
+        charges.append(
+            charge._replace(credit=everywhere, segment=None, first=False, trials=only, warm=(), late=True)
+        )
     return charges
 
 
