@@ -8,6 +8,7 @@ can never come between.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -48,6 +49,8 @@ from stream_ensemble.messages import (
     Forwarded,
     Trial,
 )
+
+log = logging.getLogger(__name__)
 
 #: So many records or fewer, and no more bytes than they commonly have, are taken one by one: arrays would
 #: take longer.
@@ -421,7 +424,7 @@ class FuserPartition:
             self.join.release(slots)
 
     def _failed(self, future: asyncio.Future[Any]) -> bool:
-        error = asyncio.CancelledError() if future.cancelled() else future.exception()
+        error = _error(future)
         if error is None:
             return False
         if not self.closed:
@@ -537,9 +540,20 @@ class FuserPartition:
         if _too_large(future) and target == self.outlets.dead_letter and records[0].value is not None:
             # With the headers it does not fit any more; they say where the original stands.
             self._send_leaving(target, [replace(record, value=None) for record in records])
+        elif target == self.outlets.feedback and _error(future) is not None:
+            # A score less, for the late topic has it; no reason to keep answers waiting.
+            log.warning("%d late predictions in shadow are not scored: %r", len(records), _error(future))
+            self._release(records)
         elif not self._failed(future):
-            for record in records:
-                self._held.release(record.topic, record.offset)
+            self._release(records)
+
+    def _release(self, records: Sequence[_Leaving]) -> None:
+        for record in records:
+            self._held.release(record.topic, record.offset)
+
+
+def _error(future: asyncio.Future[Any]) -> BaseException | None:
+    return asyncio.CancelledError() if future.cancelled() else future.exception()
 
 
 def _too_large(future: asyncio.Future[Any]) -> bool:
