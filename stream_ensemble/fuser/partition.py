@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from stream_ensemble.core.join.few import add_few
 from stream_ensemble.core.join.records import (
-    Answer,
     Decided,
     Predictions,
     Requests,
@@ -30,9 +29,10 @@ from stream_ensemble.core.join.records import (
     joined,
     nothing_decided,
 )
-from stream_ensemble.core.join.shadows import Shadows, Waiting, as_predictions
+from stream_ensemble.core.join.shadows import Shadows, as_predictions
 from stream_ensemble.core.join.state import JoinRules, PartitionJoin
 from stream_ensemble.core.partitioning import partition_of
+from stream_ensemble.fuser.beside import Beside
 from stream_ensemble.fuser.fusion import Fusion
 from stream_ensemble.fuser.held import HeldOffsets
 from stream_ensemble.kafka.chunks import Chunk, Columns, EndEvidence, Headers, Row
@@ -47,7 +47,6 @@ from stream_ensemble.messages import (
     HEADER_SOURCE,
     DeadLetter,
     Forwarded,
-    Trial,
 )
 
 log = logging.getLogger(__name__)
@@ -134,9 +133,8 @@ class FuserPartition:
         self._early = early
         self._partition = outlets.fused.partition
         self._partitions = rules.partitions
-        self._all = (1 << rules.members) - 1
         self._absent = absent
-        self._in_shadow: frozenset[int] = frozenset()
+        self._beside = Beside(self.join, self.shadows, self._held, outlets.inputs, form)
         self._follow_members()
 
     # --- members ----------------------------------------------------------------------------------
@@ -146,122 +144,54 @@ class FuserPartition:
         awaited = self._fusion.awaited(self.join.rules.shadows)
         awaited = awaited & ~self._absent or awaited
         before = int(self.join.everyone)
-        if awaited == before and self._in_shadow == self._topics_in_shadow(awaited):
+        if awaited == before:
             return []
-        self._in_shadow = self._topics_in_shadow(awaited)
         self.shadows.enter(self.join.take_out(before & ~awaited))
         decided = [self.join.await_only(awaited)]
         come = self.shadows.leave(awaited & ~before)
         if come:
-            decided += self._join_what_waited(come)
+            # Into the join, as when it was read.
+            read = Read(as_predictions(come, self.join.rules.values), [one.record for one in come])
+            decided += self._add(read, max(one.read_at for one in come))
+            self._beside.let_go(come)
         return decided
 
-    def _topics_in_shadow(self, awaited: int) -> frozenset[int]:
-        """Input topics in which somebody in shadow publishes."""
-        topic_of = self.join.rules.topic_of
-        return frozenset(topic for k, topic in enumerate(topic_of) if not awaited >> k & 1)
-
-    def _join_what_waited(self, come: Sequence[Waiting]) -> list[Decided]:
-        """What somebody said in shadow who is a member now: into the join."""
-        read = Read(as_predictions(come, self.join.rules.values), [one.record for one in come])
-        decided = self._add(read, max(one.read_at for one in come))
-        for one in come:
-            self._let_go(one)
-        return decided
-
-    def _let_go(self, one: Waiting) -> None:
-        """Its offset is held by something else now."""
-        if one.record is not None:
-            self._held.release(self.join.rules.topic_of[one.member], one.offset)
-
-    def _take_shadows(
-        self, parts: Sequence[tuple[int, Columns]], now: float, decided: Sequence[Decided]
+    def _take_beside(
+        self, chunks: Sequence[tuple[int, Chunk]], now: float, decided: Sequence[Decided]
     ) -> list[Decided]:
-        """Predictions off topics in which somebody in shadow publishes. Returns what ended by the others."""
-        reads = self._read(parts)
-        mine: list[Read] = []
-        others: list[Read] = []
-        for read in reads:
-            for some, in_shadow in self._by_standing(read):
-                (mine if in_shadow else others).append(some)
+        """Chunks of topics in which somebody in shadow publishes. Returns what ended by the others there."""
+        parts = [(topic, chunk.columns()) for topic, chunk in chunks]
+        some = [part for part in parts if part[1].records]
+        mine, others = self._beside.apart(self._read(some) if some else [])
         found = [part for read in others for part in self._add(read, now)]
-        slots = self.join.slots
-        ending = {
-            request_id
-            for part in (*decided, *found)
-            for request_id in slots.ids[slots.row(part.slots)].tolist()
-        }
         for read in mine:
-            verdicts = self.shadows.take(read.rows, read.records, ending, now)
-            for place in np.flatnonzero(verdicts == Verdict.USED).tolist():
-                topic = self.join.rules.topic_of[read.rows.member_of(place)]
-                self._held.hold(topic, int(read.rows.offsets[place]))
+            verdicts = self._beside.take(read, now, (*decided, *found))
             if verdicts.any():
                 self._reroute(read, verdicts)
-                self._try_late(read, verdicts)
+                self._leave(self._beside.late(read, verdicts))
+        for (topic, columns), (_, chunk) in zip(parts, chunks, strict=True):
+            newest = int(columns.appended.max()) if columns.records else -1
+            self.join.progress.read(topic, newest, chunk.next_offset)
         return found
-
-    def _by_standing(self, read: Read) -> list[tuple[Read, bool]]:
-        """The rows of members, and those of who is in shadow."""
-        awaited, member = int(self.join.everyone), read.rows.member
-        if isinstance(member, int):
-            return [(read, not awaited >> member & 1)]
-        in_shadow = np.array([not awaited >> k & 1 for k in member.tolist()], np.bool_)
-        parts = ((np.flatnonzero(in_shadow == of), bool(of)) for of in (False, True))
-        return [
-            (Read(read.rows.of(places), [read.records[place] for place in places.tolist()]), of)
-            for places, of in parts
-            if len(places)
-        ]
-
-    def _put_beside(self, decided: Decided) -> None:
-        """What was said in shadow of requests that end, beside their components."""
-        for one in self.shadows.beside(decided):
-            self._let_go(one)
 
     def _give_up_waiting(self) -> None:
         """Predictions in shadow that nobody else answered are late."""
-        for one in self.shadows.give_up():
-            topic = self.join.rules.topic_of[one.member]
-            source = (self.outlets.inputs[topic], self._partition, one.offset)
-            origin = Forwarded(
-                topic=source[0], partition=source[1], offset=one.offset, row=one.row, appended=one.appended
-            )
+        given = self.shadows.give_up()
+        for one in given:
+            topic, origin = self.join.rules.topic_of[one.member], self._beside.origin(one)
             moving = _Moving(topic, one.record, one.request_id, origin, one.at, forwarded=True)
             self._send_on(self.outlets.late, moving, (HEADER_SOURCE, origin))
-            self._try(one.member, one.request_id, one.output, origin)
-            self._let_go(one)
+        self._leave(self._beside.trials(given))
+        self._beside.let_go(given)
 
-    def _try_late(self, read: Read, verdicts: NDArray[np.uint8]) -> None:
-        """What came in shadow after the end is scored all the same: the learner is told by the feedback
-        topic.
-        """
-        rows = read.rows
-        for place in np.flatnonzero(verdicts == Verdict.LATE).tolist():
-            topic = self.join.rules.topic_of[rows.member_of(place)]
-            origin = self._origin(topic, rows, place, 0 if rows.rows is None else int(rows.rows[place]))
-            has_output = rows.answers is None or rows.answers[place] == Answer.OUTPUT
-            output = rows.outputs[place] if has_output else None
-            self._try(rows.member_of(place), rows.ids[place], output, origin)
-
-    def _try(
-        self, member: int, request_id: bytes, output: NDArray[np.float64] | None, origin: Forwarded
-    ) -> None:
-        if output is None or self.outlets.feedback is None:
+    def _leave(self, trials: Sequence[tuple[int, int, bytes, bytes]]) -> None:
+        """Tell the learner what was said too late: input topic, offset, key and value of each record."""
+        if self.outlets.feedback is None:
             return
-        trial = Trial(
-            version=1,
-            kind="trial",
-            request_id=request_id.decode(),
-            member=self._form.members[member],
-            output=output.tolist(),
-            appended=origin.appended,
-            source=(origin.topic, origin.partition, origin.offset, origin.row),
-        )
-        topic = self.join.rules.topic_of[member]
-        self._held.hold(topic, origin.offset)
-        leaving = _Leaving(topic, origin.offset, request_id, msgspec.json.encode(trial), [])
-        self._leaving.setdefault(self.outlets.feedback, []).append(leaving)
+        for topic, offset, key, value in trials:
+            self._held.hold(topic, offset)
+            leaving = _Leaving(topic, offset, key, value, [])
+            self._leaving.setdefault(self.outlets.feedback, []).append(leaving)
 
     # --- in ---------------------------------------------------------------------------------------
 
@@ -271,12 +201,12 @@ class FuserPartition:
             return
         decided = self._follow_members()
         own = chunks
-        if self._in_shadow:
-            own = [part for part in chunks if part[0] not in self._in_shadow]
+        if self._beside.topics:
+            own = [part for part in chunks if part[0] not in self._beside.topics]
         taken = self._take_few(own, now)
         decided += self._take_many(own, now) if taken is None else taken
         if len(own) < len(chunks):
-            beside = [part for part in chunks if part[0] in self._in_shadow]
+            beside = [part for part in chunks if part[0] in self._beside.topics]
             decided += self._take_beside(beside, now, decided)
         self._send_aside()
         self._publish(joined([part for part in (*decided, self.join.advance()) if len(part)]))
@@ -296,18 +226,6 @@ class FuserPartition:
         for topic, chunk in chunks:
             self.join.progress.read(topic, chunk.newest(), chunk.next_offset)
         return [ended]
-
-    def _take_beside(
-        self, chunks: Sequence[tuple[int, Chunk]], now: float, decided: Sequence[Decided]
-    ) -> list[Decided]:
-        """The chunks' records, with those of who is in shadow. Returns what ended."""
-        parts = [(topic, chunk.columns()) for topic, chunk in chunks]
-        some = [part for part in parts if part[1].records]
-        found = self._take_shadows(some, now, decided) if some else []
-        for (topic, columns), (_, chunk) in zip(parts, chunks, strict=True):
-            newest = int(columns.appended.max()) if columns.records else -1
-            self.join.progress.read(topic, newest, chunk.next_offset)
-        return found
 
     def _take_many(self, chunks: Sequence[tuple[int, Chunk]], now: float) -> list[Decided]:
         """The chunks' records as columns. Returns what ended."""
@@ -411,7 +329,8 @@ class FuserPartition:
     def _publish(self, decided: Decided) -> None:
         if not len(decided):
             return
-        self._put_beside(decided)
+        if len(self.shadows):
+            self._beside.let_go(self.shadows.beside(decided))
         encoded = self._fusion.encode(self.join.slots, decided, self._form)
         slots = decided.slots[encoded.order]
         bounds = [0, *encoded.ends.tolist()]

@@ -131,11 +131,11 @@ def test_a_minimal_file_gets_the_defaults_of_config() -> None:
             "[ensembles.digits]",
             "learning.guardrail.least_labels = 201",
         ),
-        ('shadows = ["s", "s"]', "[ensembles.digits]", "'s' stands there 2 times"),
+        ('shadows = ["s", "s"]', "[ensembles.digits]", '"s" stands there 2 times'),
         (
             'shadows = ["forest"]',
             "[ensembles.digits]",
-            "ensembles.digits.shadows = 'forest': expected no member of `members`: it is awaited already",
+            'ensembles.digits.shadows = "forest": expected no member of `members`: it is awaited already',
         ),
         (
             f"shadows = {[f's{n}' for n in range(62)]}",

@@ -72,7 +72,7 @@ class Shadows:
         for place, request_id in enumerate(chunk.ids):
             verdict = verdicts[place] = self._verdict(chunk, place, request_id, ending)
             if verdict == Verdict.USED:
-                self._hold(_waiting(chunk, place, records[place], now))
+                self._hold(waiting_of(chunk, place, records[place], now))
         self._join.count(verdicts)
         return verdicts
 
@@ -178,7 +178,8 @@ class Shadows:
             self._waiting.setdefault(one.request_id, {}).setdefault(one.member, waiting)
 
 
-def _waiting(chunk: Predictions, place: int, record: Any, now: float) -> Waiting:
+def waiting_of(chunk: Predictions, place: int, record: Any, now: float) -> Waiting:
+    """One row of a chunk, read at ``now``."""
     has_output = chunk.answers is None or chunk.answers[place] == Answer.OUTPUT
     return Waiting(
         chunk.member_of(place),
