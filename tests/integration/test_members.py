@@ -156,9 +156,19 @@ class Load:
         self._stop = True
 
 
-@pytest.mark.parametrize("requests", [True, False], ids=["with a requests topic", "without one"])
+@pytest.mark.parametrize(
+    ("requests", "new_members", "new_shadows"),
+    [(True, "ab", "d"), (False, "ab", "d"), (True, "abd", "")],
+    ids=["d in shadow", "d in shadow, no requests topic", "d awaited"],
+)
 async def test_a_fleet_restarted_one_by_one_with_one_added_and_one_retired_loses_and_pauses_nothing(
-    kafka_bootstrap: str, redis_url: str, ensemble_name: str, tmp_path: Path, requests: bool
+    kafka_bootstrap: str,
+    redis_url: str,
+    ensemble_name: str,
+    tmp_path: Path,
+    requests: bool,
+    new_members: str,
+    new_shadows: str,
 ) -> None:
     more: dict[str, Any] = {} if requests else {"topics": config.Topics(requests="")}
     everything = World(kafka_bootstrap, redis_url, ensemble_name, tmp_path, shadows=["d"], **more)
@@ -169,9 +179,11 @@ async def test_a_fleet_restarted_one_by_one_with_one_added_and_one_retired_loses
         changed = msgspec.structs.replace(ensemble, members=members, shadows=shadows)
         return msgspec.structs.replace(everything.settings, ensembles={name: changed})
 
-    old, new = settings(["a", "b", "c"], []), settings(["a", "b"], ["d"])
+    old, new = settings(["a", "b", "c"], []), settings(list(new_members), list(new_shadows))
     async with everything as world:
         topics = dict(zip(config.everyone(ensemble), world.topics.predictions, strict=True))
+        # What it says comes first, so that it is in time.
+        topics = {"d": topics.pop("d")} | topics
         workers = [Worker(old, tmp_path / f"old{n}") for n in range(2)]
         load = Load(world, topics)
         try:
@@ -190,12 +202,10 @@ async def test_a_fleet_restarted_one_by_one_with_one_added_and_one_retired_loses
             records = [json.loads(record.value) for record in found.values()]
             assert {record["status"] for record in records} <= {"complete", "partial"}
             last = json.loads(found[load.asked[-1]].value)
-            assert (last["status"], last["shadow"], sorted(last["components"])) == (
-                "complete",
-                ["d"],
-                list("abd"),
-            )
-            assert last["weights"]["a"] == last["weights"]["b"] == 0.5
+            assert (last["status"], sorted(last["components"])) == ("complete", list("abd"))
+            assert last.get("shadow", []) == list(new_shadows)
+            shares = [last["weights"][member] for member in "abd"]
+            assert shares == pytest.approx([1 / 2, 1 / 2, 0] if new_shadows else [1 / 3] * 3)
             # Nobody waits longer than a deadline and a rebalance.
             times = sorted(record.timestamp for record in found.values())
             assert max(b - a for a, b in itertools.pairwise(times)) < 1000 + 6000
