@@ -18,9 +18,21 @@ from hypothesis import strategies as st
 
 from stream_ensemble.core.learning.choose import make
 from stream_ensemble.core.learning.membership import Membership
+from stream_ensemble.core.partitioning import partition_of
 from stream_ensemble.fuser import fusion, partition
 from stream_ensemble.stores.credit_snapshot import Pool
-from tests.property.test_few import BASE, ELSEWHERE, HORIZON, IDS, TOML, World, play, record
+from tests.property.test_few import (
+    BASE,
+    ELSEWHERE,
+    HERE,
+    HORIZON,
+    IDS,
+    PARTITIONS,
+    TOML,
+    World,
+    play,
+    record,
+)
 
 NAMES = ("a", "b", "c", "s", "t")
 SHADOWS = ("s", "t")
@@ -230,6 +242,17 @@ def test_who_retires_is_waited_for_no_more_and_who_is_admitted_is_from_the_next_
     assert fused["weights"]["s"] == pytest.approx(0.2)
     assert fused["weights"]["a"] / fused["weights"]["c"] == pytest.approx(0.5 / 0.2)
     assert fused["output"] == pytest.approx([0.6, 0.4])
+
+
+def test_no_more_wait_than_told_and_the_oldest_are_late_first(loop: asyncio.AbstractEventLoop) -> None:
+    world = ShadowWorld(KINDS["a topic each"].replace("quorum", "max_open_requests = 100\nquorum"), loop)
+    names = [i for i in map(str, range(1000)) if partition_of(i.encode(), PARTITIONS) == HERE]
+    some = [(name, "s", 0.9, "plain", BASE) for name in names[:300]]
+    world.here.process(chunks_of(world, some, BASE), 1.0)
+    world.here.tick([None] * len(world.ensemble.inputs), [False] * len(world.ensemble.inputs))
+    assert len(world.here.shadows) == 100
+    assert [key.decode() for key, _, _ in world.on("few.late")] == names[:200]
+    assert world.here.join.ledger.prediction_difference() == 0
 
 
 def test_one_that_nobody_else_answers_is_late_in_the_end(loop: asyncio.AbstractEventLoop) -> None:

@@ -20,7 +20,7 @@ from stream_ensemble.core.join.slots import OPEN
 from stream_ensemble.core.join.state import PartitionJoin, TakenOut
 from stream_ensemble.core.partitioning import partition_of
 
-#: How many are looked at in one go for having waited too long.
+#: How many requests are looked at in one go for having waited too long.
 _AT_ONCE = 64
 
 
@@ -145,7 +145,8 @@ class Shadows:
         """Those whose requests nobody else has asked or will, or that are too many: they are late."""
         until = self._join.progress.oldest_log_time() - self._join.rules.lateness_horizon_ms
         given: list[Waiting] = []
-        for request_id, waiting in list(islice(self._waiting.items(), _AT_ONCE)):
+        looked_at = max(_AT_ONCE, len(self._waiting) - self._most)
+        for request_id, waiting in list(islice(self._waiting.items(), looked_at)):
             first = next(iter(waiting.values()))
             if first.appended >= until and len(self._waiting) <= self._most:
                 break
