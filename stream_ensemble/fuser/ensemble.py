@@ -132,6 +132,7 @@ class FusedEnsemble:
             time.monotonic,
             write=columnar if config.fused_records == "columnar" else single,
             highest=highest,
+            shadows=rules.shadows,
         )
         return FuserPartition(
             rules,

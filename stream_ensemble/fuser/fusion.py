@@ -94,6 +94,7 @@ class Fusion:
         clock: monotonic seconds, for keyframes only: they shape no decision.
         write: how fused rows become records.
         highest: the largest number a member's output may contain, for early decisions.
+        shadows: members (a bit mask) that the settings have in shadow.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Fusion:
         *,
         write: Callable[[FusedRows, FusedFormat], Encoded] = single,
         highest: float = 1.0,
+        shadows: int = 0,
     ) -> None:
         self._algorithm = algorithm
         self._mixture = SegmentMixture(algorithm)
@@ -113,15 +115,15 @@ class Fusion:
         self._clock = clock
         self._write = write
         self._highest = highest
-        self._everyone = (1 << len(algorithm.members)) - 1
+        self._by_settings = Membership((1 << len(algorithm.members)) - 1 & ~shadows)
         self._written: dict[str, float] = {}
         self._pooled: dict[tuple[_Digests, int], NDArray[np.float64]] = {}
         self._shared: dict[tuple[_Digests, int], Shares] = {}
 
-    def awaited(self, shadows: int) -> int:
-        """Who is awaited, as a bit mask; ``shadows`` is that of those in shadow by the settings."""
-        membership = self._weights.current().membership
-        return self._everyone & ~shadows if membership is None else membership.awaited
+    @property
+    def awaited(self) -> int:
+        """Who is awaited, as a bit mask."""
+        return (self._weights.current().membership or self._by_settings).awaited
 
     def encode(self, slots: Slots, decided: Decided, form: FusedFormat) -> Encoded:
         """The fused records of R ended requests; their ``order`` holds places in ``decided``."""
@@ -225,7 +227,7 @@ class Fusion:
         """What requests are fused with; their credit is that of what is in use, even under a pin."""
         everywhere, own = in_use
         pinned = everywhere.pins.of(segment) if everywhere.pins else None
-        members = everywhere.membership or Membership(self._everyone)
+        members = everywhere.membership or self._by_settings
         if pinned is not None:
             version = structs.replace(everywhere.version, pin=pinned.number)
             cold = Membership(members.awaited)

@@ -141,7 +141,7 @@ class FuserPartition:
 
     def _follow_members(self) -> list[Decided]:
         """Await those who are members by now; returns what ended by that."""
-        awaited = self._fusion.awaited(self.join.rules.shadows)
+        awaited = self._fusion.awaited
         awaited = awaited & ~self._absent or awaited
         before = int(self.join.everyone)
         if awaited == before:

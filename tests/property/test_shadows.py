@@ -244,6 +244,16 @@ def test_who_retires_is_waited_for_no_more_and_who_is_admitted_is_from_the_next_
     assert fused["output"] == pytest.approx([0.6, 0.4])
 
 
+def test_before_any_weights_were_seen_the_settings_say_who_is_in_shadow(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    world = ShadowWorld(KINDS["a topic each"], loop)
+    world.weights._snapshot = replace(world.weights._snapshot, membership=None)
+    go(world, [("take", [(IDS[0], member, 0.25, "plain", BASE) for member in "sabc"])])
+    fused = json.loads(world.on("few.fused")[0][1])
+    assert (fused["shadow"], fused["weights"]["s"]) == (["s"], 0.0)
+
+
 def test_no_more_wait_than_told_and_the_oldest_are_late_first(loop: asyncio.AbstractEventLoop) -> None:
     world = ShadowWorld(KINDS["a topic each"].replace("quorum", "max_open_requests = 100\nquorum"), loop)
     names = [i for i in map(str, range(1000)) if partition_of(i.encode(), PARTITIONS) == HERE]
