@@ -80,6 +80,9 @@ class Shadows:
         self, chunk: Predictions, place: int, request_id: bytes, ending: Collection[bytes]
     ) -> Verdict:
         join, member = self._join, chunk.member_of(place)
+        appended, at = int(chunk.appended[place]), int(chunk.at[place])
+        if at != NO_TIME and appended - at > join.rules.lateness_horizon_ms:
+            return self._again(chunk, place, Verdict.LATE)
         if member in self._waiting.get(request_id, ()):
             return Verdict.DUPLICATE
         slot = join.slots.slot_of.get(request_id)
@@ -94,9 +97,7 @@ class Shadows:
             return self._again(chunk, place, Verdict.LATE)
         if partition_of(request_id, join.rules.partitions) != join.rules.partition:
             return Verdict.FORWARD
-        appended, at = int(chunk.appended[place]), int(chunk.at[place])
-        late = at != NO_TIME and appended - at > join.rules.lateness_horizon_ms
-        return Verdict.LATE if late else Verdict.USED
+        return Verdict.USED
 
     def _again(self, chunk: Predictions, place: int, verdict: Verdict) -> Verdict:
         """The verdict, but for what was used before a restart and is read again."""
