@@ -62,25 +62,25 @@ async def take_over(
         mine = [tp for tp in inputs if tp.topic in leading]
         found = await _positions(reader, ensemble, mine, committed, fused, (begin, end))
         positions = dict(zip(mine, found, strict=True))
-        replay_from = await oldest_time(
-            reader, [(TopicPartition(tp.topic, tp.partition), at) for tp, at in positions.items()]
-        )
+        leaders = [(TopicPartition(tp.topic, tp.partition), at) for tp, at in positions.items()]
         beside = [tp for tp in inputs if tp.topic not in leading]
-        positions |= await _positions_in_shadow(reader, beside, committed, replay_from)
+        if beside:
+            members_at = await oldest_time(reader, leaders)
+            positions |= await _positions_in_shadow(reader, beside, committed, members_at)
         fresh = {tp: at for tp, at in positions.items() if committed[tp] is None}
         if fresh:
             # Before the first answer: with answers and no commit, a next owner would start behind them.
             await consumer.commit_positions(fresh)
         every = [positions.get(tp, -1) for tp in ensemble.inputs_of(partition)]
-        count = await _read_back(reader, ensemble, join, replay_from, every, fused, (begin, end))
+        count = await _read_back(reader, ensemble, join, leaders, every, fused, (begin, end))
     return Takeover(tuple(every), count)
 
 
 async def _positions_in_shadow(
-    reader: LogReader, inputs: list[TP], committed: dict[TP, int | None], replay_from: int | None
+    reader: LogReader, inputs: list[TP], committed: dict[TP, int | None], members_at: int | None
 ) -> dict[TP, int]:
     """Where to start topics that only members in shadow publish in: at the commit, or without one where the
-    members stand (``replay_from``, ms; None: at their end). What it published before has no request to come.
+    members stand (``members_at``, ms; None: at their end). What it published before has no request to come.
     """
     positions = {}
     spans = await reader.spans([TopicPartition(tp.topic, tp.partition) for tp in inputs])
@@ -89,7 +89,7 @@ async def _positions_in_shadow(
         first, end = spans[at]
         offset = committed[tp]
         if offset is None:
-            found = None if replay_from is None else await reader.offset_at(at, replay_from)
+            found = None if members_at is None else await reader.offset_at(at, members_at)
             offset = end if found is None else found
         positions[tp] = max(offset, first)
     return positions
@@ -130,14 +130,15 @@ async def _read_back(
     reader: LogReader,
     ensemble: FusedEnsemble,
     join: PartitionJoin,
-    replay_from: int | None,
+    leaders: list[tuple[TopicPartition, int]],
     positions: list[int],
     fused: TopicPartition,
     span: tuple[int, int],
 ) -> int:
-    """Fill the index with the ids that ended within two lateness horizons of the oldest record of a member
-    still to be read (``replay_from``, ms; None: all were read).
+    """Fill the index with the ids that ended within two lateness horizons of the oldest record still to be
+    read of the ``leaders``: the topics whose records open requests, and where each is read from.
     """
+    replay_from = await oldest_time(reader, leaders)
     newest = replay_from if replay_from is not None else await reader.last_time(fused)
     if newest is None:
         return 0
