@@ -288,6 +288,42 @@ class Guardrail(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     ] = 0.0
 
 
+class Admission(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """When a member in shadow becomes one that is awaited and weighted, and how it begins."""
+
+    automatic: Annotated[
+        bool,
+        Meta(description="Whether the learner admits; otherwise only `stream-ensemble weights admit` does."),
+    ] = True
+    share: Annotated[
+        float,
+        Meta(
+            gt=0,
+            lt=1,
+            description="Share of the answer at which a shadow is scored, and with which it begins when it "
+            "is admitted; the others keep their ratios.",
+        ),
+    ] = 0.1
+    least_labels: Annotated[
+        Positive, Meta(description="Labels of requests it answered too, without which none is admitted.")
+    ] = 200.0
+    error: Annotated[
+        float,
+        Meta(
+            gt=0,
+            lt=1,
+            description="Bound on the chance that one which would never better the answer is ever admitted.",
+        ),
+    ] = 0.01
+    warm_labels: Annotated[
+        Positive,
+        Meta(
+            description="Labels over which the share it began with falls to nothing; from then on it weighs "
+            "what it has earned."
+        ),
+    ] = 500.0
+
+
 class Learning(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """How the weights follow the labels."""
 
@@ -351,6 +387,7 @@ class Learning(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
         Meta(gt=0, le=315_360_000, description="How long a label waits for a fused record not seen yet."),
     ] = 86_400.0
     guardrail: Guardrail = field(default_factory=Guardrail)
+    admission: Admission = field(default_factory=Admission)
 
 
 class Ensemble(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -359,6 +396,15 @@ class Ensemble(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     members: Annotated[
         list[Identifier], Meta(min_length=1, max_length=64, description="The models that are awaited.")
     ]
+    shadows: Annotated[
+        list[Identifier],
+        Meta(
+            max_length=63,
+            description="Models on trial: read and scored beside the members, but not awaited and no part of "
+            "the answer until their record admits them.",
+            examples=[["boosted"]],
+        ),
+    ] = field(default_factory=list)
     task: Classification
     partitions: Annotated[
         int,
@@ -449,14 +495,14 @@ class TopicNames(Struct, frozen=True):
 
 
 def topic_names(name: str, ensemble: Ensemble) -> TopicNames:
-    """Topic names of ensemble ``name``; ``predictions[k]`` is where member k publishes."""
+    """Topic names of ensemble ``name``; ``predictions[k]`` is where member k of ``everyone`` publishes."""
     topics = ensemble.topics
 
     def fill(pattern: str, member: str = "") -> str:
         return pattern.replace("{ensemble}", name).replace("{member}", member)
 
     return TopicNames(
-        predictions=tuple(fill(topics.predictions, member) for member in ensemble.members),
+        predictions=tuple(fill(topics.predictions, member) for member in everyone(ensemble)),
         requests=fill(topics.requests),
         fused=fill(topics.fused),
         late=fill(topics.late),
@@ -465,6 +511,11 @@ def topic_names(name: str, ensemble: Ensemble) -> TopicNames:
         applied=fill(topics.applied),
         dead_letter=fill(topics.dead_letter),
     )
+
+
+def everyone(ensemble: Ensemble) -> tuple[str, ...]:
+    """All who may answer: the members, then those in shadow."""
+    return (*ensemble.members, *ensemble.shadows)
 
 
 def silence_after_ms(ensemble: Ensemble) -> int:

@@ -168,6 +168,17 @@ class Fused(Struct, kw_only=True, omit_defaults=True):
     credit: Annotated[
         Credit | None, Meta(description="What a label for this request is charged against.")
     ] = None
+    shadow: Annotated[
+        tuple[str, ...] | None,
+        Meta(description="Components of members in shadow: in time, but no part of the answer."),
+    ] = None
+    warm: Annotated[
+        dict[str, float] | None,
+        Meta(
+            description="Shares of the output that members just admitted have on top of what was learned, "
+            "by awake member; they stand in `weights` too."
+        ),
+    ] = None
     config: Annotated[str, Meta(description="Digest of the settings that shape a decision.")]
 
 
@@ -231,6 +242,20 @@ class FeedbackArrays(Struct, kw_only=True, omit_defaults=True):
     ] = None
 
 
+class Trial(Struct, kw_only=True, omit_defaults=True):
+    """What a member in shadow said of a request after its end. Fusers write it to the feedback topic, where
+    the learner scores it; the learner keeps it in the applied topic.
+    """
+
+    version: Literal[1]
+    kind: Literal["trial"]
+    request_id: RequestId
+    member: Annotated[Name, Meta(description="Who answered.")]
+    output: Annotated[list[float], Meta(description="Class probabilities.")]
+    appended: Annotated[Milliseconds, Meta(description="Append time of the prediction.")]
+    source: Annotated[Source, Meta(description="Where the prediction stands.")]
+
+
 class Weights(Struct, kw_only=True, omit_defaults=True):
     """Partition p's contribution to the weights of one (task, segment): additive sums and maxima."""
 
@@ -288,7 +313,14 @@ ControlId = Annotated[
     Meta(min_length=1, max_length=64, description="Tells records of one number apart; the larger counts."),
 ]
 Authority = Annotated[
-    Literal["operator", "guardrail"], Meta(description="Who sends it; an operator's pin comes first.")
+    Literal["operator", "guardrail", "admission"],
+    Meta(description="Who sends it; an operator's pin comes first."),
+]
+WarmShare = Annotated[
+    float, Meta(ge=0, lt=1, description="Of admit: the member's first share of the output, on top.")
+]
+WarmLabels = Annotated[
+    float, Meta(ge=0, description="Of admit: labels of the member over which that share falls to nothing.")
 ]
 
 
@@ -316,10 +348,11 @@ class Control(Struct, kw_only=True, frozen=True, omit_defaults=True):
     number: ControlNumber
     id: ControlId
     action: Annotated[
-        Literal["pin", "unpin", "reset"],
+        Literal["pin", "unpin", "reset", "admit", "retire"],
         Meta(
             description="pin: fuse with the weights given, learning goes on; unpin: with the learned ones "
-            "again; reset: forget everything learned."
+            "again; reset: forget everything learned; admit: await a member and give it weight; retire: put "
+            "it into shadow."
         ),
     ]
     by: Authority = "operator"
@@ -329,8 +362,15 @@ class Control(Struct, kw_only=True, frozen=True, omit_defaults=True):
     ] = None
     pinned: Annotated[PinnedWeights | None, Meta(description="With pin: the weights.")] = None
     generation: Annotated[
-        Generation | None, Meta(description="With reset: the generation to begin; a larger one stays.")
+        Generation | None,
+        Meta(
+            description="With reset: the generation to begin; a larger one stays. With admit: the one whose "
+            "labels count for the warm start."
+        ),
     ] = None
+    member: Annotated[Name | None, Meta(description="With admit and retire: whom.")] = None
+    share: WarmShare = 0.0
+    labels: WarmLabels = 0.0
 
 
 class Pin(Struct, kw_only=True, frozen=True, omit_defaults=True):
@@ -344,12 +384,27 @@ class Pin(Struct, kw_only=True, frozen=True, omit_defaults=True):
     pinned: Annotated[PinnedWeights | None, Meta(description="The weights; absent: unpinned.")] = None
 
 
+class Admission(Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """What the newest control record about one member says, whatever the settings have it as."""
+
+    member: Annotated[Name, Meta(description="Whom it is about.")]
+    number: ControlNumber
+    id: ControlId
+    by: Authority = "operator"
+    at: Annotated[Milliseconds | None, Meta(description="When it was sent.")] = None
+    admitted: Annotated[bool, Meta(description="Absent: retired.")] = False
+    generation: Annotated[Generation, Meta(description="Whose labels count for the warm start.")] = 0
+    share: WarmShare = 0.0
+    labels: WarmLabels = 0.0
+
+
 class ControlState(Struct, kw_only=True, frozen=True, omit_defaults=True):
     """What the control records that one partition has applied come to."""
 
     number: Annotated[int, Meta(ge=0, description="The largest number applied; 0: none was.")]
     id: Annotated[str, Meta(description="The id that goes with it.")]
     pins: Annotated[tuple[Pin, ...], Meta(description="The newest of each authority and segment.")] = ()
+    members: Annotated[tuple[Admission, ...], Meta(description="The newest of each member.")] = ()
 
 
 class Controls(Struct, kw_only=True, omit_defaults=True):
@@ -411,6 +466,7 @@ Message = (
     | Feedback
     | FeedbackArrays
     | Control
+    | Trial
     | Weights
     | Controls
     | Applied
@@ -418,6 +474,7 @@ Message = (
 
 __all__ = [
     "UNSET",
+    "Admission",
     "Applied",
     "Control",
     "ControlState",
@@ -436,6 +493,7 @@ __all__ = [
     "PredictionArrays",
     "Request",
     "Source",
+    "Trial",
     "UnsetType",
     "Weights",
     "WeightsVersion",

@@ -27,6 +27,7 @@ TYPES: dict[str, tuple[type[msgspec.Struct], str]] = {
     "feedback": (messages.Feedback, "Feedback"),
     "feedbacks": (messages.FeedbackArrays, "Feedback as arrays"),
     "control": (messages.Control, "Control record"),
+    "trial": (messages.Trial, "Late prediction in shadow"),
     "weights": (messages.Weights, "Weights contribution"),
     "controls": (messages.Controls, "Control state"),
     "applied": (messages.Applied, "Applied label"),

@@ -26,7 +26,7 @@ class FusedsHead(Head, kw_only=True, frozen=True, omit_defaults=True):
     """What R fused records share. The fields of ``messages.Fused`` mean what they mean there.
 
     Attributes:
-        members: the A members awake, in the order of the columns.
+        members: the A members awake, those in shadow too, in the order of the columns.
         topics: where each one's predictions stand, all in ``partition``.
         classes: the C classes.
         weights: the A weights, where all rows have the same.
@@ -46,6 +46,8 @@ class FusedsHead(Head, kw_only=True, frozen=True, omit_defaults=True):
     weights_version: WeightsVersion
     degraded: str | None = None
     credit: Credit | None = None
+    shadow: tuple[Name, ...] = ()
+    warm: dict[str, float] | None = None
     config: str
 
 
@@ -91,10 +93,13 @@ def shared(
     degraded: str | None,
     credit: Credit | None,
     config: str,
+    shadow: tuple[str, ...] = (),
+    warm: dict[str, float] | None = None,
 ) -> FusedsHead:
     """The head of a batch that is to be packed. May be kept and used for many batches that share all this."""
     return FusedsHead(
         version=1, kind="fuseds", rows=1, columns=[], status=status, cause=cause, segment=segment,
         members=members, topics=topics, partition=partition, classes=classes, asleep=asleep,
         weights_version=weights_version, degraded=degraded, credit=credit, config=config,
+        shadow=shadow, warm=warm,
     )  # fmt: skip

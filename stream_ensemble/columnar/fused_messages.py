@@ -33,6 +33,8 @@ def records(batch: FusedBatch, make: Callable[..., F]) -> list[F]:
         weights_version=head.weights_version,
         degraded=head.degraded,
         credit=head.credit,
+        shadow=head.shadow or None,
+        warm=head.warm,
         config=head.config,
     )
     made = [copy(like) for _ in range(len(batch))]

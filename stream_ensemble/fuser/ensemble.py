@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,14 @@ from aiokafka.structs import TopicPartition
 from faust.types import TP
 from numpy.typing import NDArray
 
-from stream_ensemble.config import Ensemble, Settings, decision_digest, silence_after_ms, topic_names
+from stream_ensemble.config import (
+    Ensemble,
+    Settings,
+    decision_digest,
+    everyone,
+    silence_after_ms,
+    topic_names,
+)
 from stream_ensemble.core.join.state import JoinRules
 from stream_ensemble.core.learning.additive import Additive
 from stream_ensemble.core.learning.choose import make
@@ -41,6 +48,7 @@ class FusedEnsemble:
     fused: str
     late: str
     dead_letter: str
+    feedback: str
     readers: tuple[PredictionReader, RequestReader]
     algorithm: Additive[Any]
     weights: Weights
@@ -60,13 +68,34 @@ class FusedEnsemble:
         """Partition p of every input topic, in the order of ``inputs``."""
         return [TP(topic, partition) for topic in self.inputs]
 
+    def owns(self, given: Collection[str]) -> bool:
+        """Does who was given partition p of these input topics own p?
+
+        While a rolling restart changes who is a member, workers do not read the same topics. Kafka's group
+        then gives the topics that all read to one worker together, and those that only some read apart from
+        them. So the larger part decides: of the topics of those awaited, and the requests topic, which comes
+        first where two halves are equal. The topics of those in shadow decide nothing.
+        """
+        leading = [self.inputs[t] for t in dict.fromkeys(self.topic_of[: len(self.config.members)])]
+        if self.requests is not None:
+            leading.insert(0, self.inputs[self.requests])
+        mine = sum(topic in given for topic in leading)
+        return 2 * mine > len(leading) or (2 * mine == len(leading) and leading[0] in given)
+
     def partition(
-        self, partition: int, producer: FencedProducer, on_failure: Callable[[BaseException], None]
+        self,
+        partition: int,
+        producer: FencedProducer,
+        on_failure: Callable[[BaseException], None],
+        absent: Collection[str] = (),
     ) -> FuserPartition:
-        """A new, empty state for partition p."""
+        """A new, empty state for partition p; ``absent`` are input topics whose partition p another process
+        has.
+        """
         config = self.config
+        names = everyone(config)
         rules = JoinRules(
-            members=len(config.members),
+            members=len(names),
             values=len(config.task.classes),
             topic_of=self.topic_of,
             topics=len(self.inputs),
@@ -78,6 +107,7 @@ class FusedEnsemble:
             silence_after_ms=silence_after_ms(config),
             lateness_horizon_ms=self.lateness_horizon_ms,
             required=sum(1 << config.members.index(name) for name in config.required),
+            shadows=sum(1 << names.index(name) for name in config.shadows),
         )
         outlets = Outlets(
             inputs=self.inputs,
@@ -85,9 +115,10 @@ class FusedEnsemble:
             fused=TopicPartition(self.fused, partition),
             late=TopicPartition(self.late, partition),
             dead_letter=TopicPartition(self.dead_letter, 0),
+            feedback=TopicPartition(self.feedback, partition),
         )
         form = FusedFormat(
-            members=tuple(config.members),
+            members=names,
             topics=tuple(self.inputs[t] for t in self.topic_of),
             classes=tuple(config.task.classes),
             partition=partition,
@@ -101,9 +132,19 @@ class FusedEnsemble:
             time.monotonic,
             write=columnar if config.fused_records == "columnar" else single,
             highest=highest,
+            shadows=rules.shadows,
         )
         return FuserPartition(
-            rules, outlets, self.readers, fusion, form, producer, on_failure, early=config.early_decision
+            rules,
+            outlets,
+            self.readers,
+            fusion,
+            form,
+            producer,
+            on_failure,
+            early=config.early_decision,
+            most_waiting=config.max_open_requests,
+            absent=sum(1 << k for k, t in enumerate(self.topic_of) if self.inputs[t] in absent),
         )
 
 
@@ -127,11 +168,12 @@ def fused_ensemble(settings: Settings, name: str, weights: Weights) -> FusedEnse
         fused=topics.fused,
         late=topics.late,
         dead_letter=topics.dead_letter,
+        feedback=topics.feedback,
         readers=(
-            PredictionReader(config.members, topic_of, len(task.classes), task.sum_tolerance),
-            RequestReader(config.members),
+            PredictionReader(everyone(config), topic_of, len(task.classes), task.sum_tolerance),
+            RequestReader(everyone(config)),
         ),
-        algorithm=make(config.learning, task, tuple(config.members)),
+        algorithm=make(config.learning, task, everyone(config)),
         weights=weights,
         prior=None if config.prior is None else np.array(config.prior, np.float64),
         transactional_prefix=f"{settings.app}-fuse-{name}",

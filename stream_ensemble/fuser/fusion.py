@@ -16,6 +16,7 @@ from stream_ensemble.core.join.records import Decided, Status
 from stream_ensemble.core.join.slots import Slots
 from stream_ensemble.core.learning.additive import Additive
 from stream_ensemble.core.learning.algorithm import Algorithm
+from stream_ensemble.core.learning.membership import Membership, WarmStart
 from stream_ensemble.core.learning.segment_mixture import SegmentMixture
 from stream_ensemble.kafka.encode import Encoded, FusedFormat, FusedRows, together
 from stream_ensemble.kafka.encode_fast import single
@@ -62,8 +63,9 @@ class InUse(NamedTuple):
         return {snapshot.digest: snapshot.block for snapshot in self if snapshot is not None}
 
 
-#: Names what requests are fused with: a pin or the whole's credit, and the segment's if it is mixed in.
-_Digests = tuple[str, str | None]
+#: Names what requests are fused with: a pin or the whole's credit, the segment's if it is mixed in, and who
+#: has part in it.
+_Digests = tuple[str, str | None, Membership]
 
 
 class Issued(NamedTuple):
@@ -73,6 +75,8 @@ class Issued(NamedTuple):
         pool: weights over the awake members; shapes R x K, R x K.
         fuse: the fused outputs; shapes R x K x C and R x K, result R x C.
         linear: are these the mean of the outputs with those weights?
+        members: who is awaited: nobody else has weight; and the warm shares, which ``pool`` and ``fuse`` have
+            in them.
     """
 
     digests: _Digests
@@ -80,6 +84,7 @@ class Issued(NamedTuple):
     pool: Callable[[NDArray[np.bool_]], NDArray[np.float64]]
     fuse: Callable[[NDArray[np.float64], NDArray[np.bool_]], NDArray[np.float64]]
     linear: bool
+    members: Membership
 
 
 class Fusion:
@@ -89,6 +94,7 @@ class Fusion:
         clock: monotonic seconds, for keyframes only: they shape no decision.
         write: how fused rows become records.
         highest: the largest number a member's output may contain, for early decisions.
+        shadows: members (a bit mask) that the settings have in shadow.
     """
 
     def __init__(
@@ -100,6 +106,7 @@ class Fusion:
         *,
         write: Callable[[FusedRows, FusedFormat], Encoded] = single,
         highest: float = 1.0,
+        shadows: int = 0,
     ) -> None:
         self._algorithm = algorithm
         self._mixture = SegmentMixture(algorithm)
@@ -108,9 +115,15 @@ class Fusion:
         self._clock = clock
         self._write = write
         self._highest = highest
+        self._by_settings = Membership((1 << len(algorithm.members)) - 1 & ~shadows)
         self._written: dict[str, float] = {}
         self._pooled: dict[tuple[_Digests, int], NDArray[np.float64]] = {}
         self._shared: dict[tuple[_Digests, int], Shares] = {}
+
+    @property
+    def awaited(self) -> int:
+        """Who is awaited, as a bit mask."""
+        return (self._weights.current().membership or self._by_settings).awaited
 
     def encode(self, slots: Slots, decided: Decided, form: FusedFormat) -> Encoded:
         """The fused records of R ended requests; their ``order`` holds places in ``decided``."""
@@ -133,7 +146,10 @@ class Fusion:
         if not issued.linear or self._due(in_use):
             return None
         shares = partial(self._shares, issued)
-        return few(slots, decided, form, Given(shares, issued.version, self._weights.degraded, in_use.credit))
+        degraded = self._weights.degraded
+        return few(
+            slots, decided, form, Given(shares, issued.version, degraded, in_use.credit, issued.members)
+        )
 
     def _shares(self, issued: Issued, mask: int) -> Shares:
         known = self._shared.get((issued.digests, mask))
@@ -199,6 +215,7 @@ class Fusion:
             version=issued.version,
             degraded=self._weights.degraded,
             credit=in_use.credit,
+            members=issued.members,
             blocks=self._keyframe(in_use, status),
             traces=_traces(slots, numbers) if slots.trace_of else {},
         )
@@ -210,15 +227,24 @@ class Fusion:
         """What requests are fused with; their credit is that of what is in use, even under a pin."""
         everywhere, own = in_use
         pinned = everywhere.pins.of(segment) if everywhere.pins else None
+        members = everywhere.membership or self._by_settings
         if pinned is not None:
             version = structs.replace(everywhere.version, pin=pinned.number)
-            return _alone(pinned.digest, version, pinned.algorithm, pinned.values)
+            cold = Membership(members.awaited)
+            return _alone(pinned.digest, version, pinned.algorithm, pinned.values, cold)
         if own is None:
-            return _alone(everywhere.digest, everywhere.version, self._algorithm, everywhere.values)
-        credit = everywhere.values, own.values
-        pool, fuse = partial(self._mixture.pool, *credit), partial(self._mixture.fuse, *credit)
-        digests = everywhere.digest, own.digest
-        return Issued(digests, everywhere.version, pool, fuse, self._algorithm.linear)
+            issued = _alone(
+                everywhere.digest, everywhere.version, self._algorithm, everywhere.values, members
+            )
+        else:
+            credit = everywhere.values, own.values
+            pool, fuse = partial(self._mixture.pool, *credit), partial(self._mixture.fuse, *credit)
+            digests = everywhere.digest, own.digest, members
+            issued = Issued(digests, everywhere.version, pool, fuse, self._algorithm.linear, members)
+        if not members.shares:
+            return issued
+        warm = WarmStart(members.shares, issued.pool, issued.fuse)
+        return issued._replace(pool=warm.pool, fuse=warm.fuse)
 
     def _weights_of(self, issued: Issued, awake: NDArray[np.uint64]) -> NDArray[np.float64]:
         """Weights over the awake members, R x K, or 1 x K where all have the same members awake.
@@ -237,7 +263,8 @@ class Fusion:
         known = self._pooled.get(key)
         if known is None:
             _make_room(self._pooled)
-            awake = np.array([[mask >> k & 1 for k in range(len(self._algorithm.members))]], np.bool_)
+            weighted = mask & issued.members.awaited
+            awake = np.array([[weighted >> k & 1 for k in range(len(self._algorithm.members))]], np.bool_)
             known = self._pooled[key] = issued.pool(awake)[0]
         return known
 
@@ -251,7 +278,10 @@ class Fusion:
         if issued.linear:
             return linear_pool(components, weights)
         members = np.arange(components.shape[1], dtype=np.uint64)
-        is_awake = (awake[:, None] >> members & np.uint64(1)).astype(np.bool_)
+        weighted = awake & np.uint64(issued.members.awaited)
+        is_awake = (weighted[:, None] >> members & np.uint64(1)).astype(np.bool_)
+        if (weighted != awake).any():
+            components = components * is_awake[..., None]
         return issued.fuse(components, is_awake)
 
     def _keyframe(self, in_use: InUse, status: NDArray[np.uint8]) -> dict[str, CreditBlock] | None:
@@ -273,8 +303,11 @@ class Fusion:
         }
 
 
-def _alone(digest: str, version: WeightsVersion, by: Algorithm, values: NDArray[np.float64]) -> Issued:
-    return Issued((digest, None), version, partial(by.pool, values), partial(by.fuse, values), by.linear)
+def _alone(
+    digest: str, version: WeightsVersion, by: Algorithm, values: NDArray[np.float64], members: Membership
+) -> Issued:
+    pool, fuse = partial(by.pool, values), partial(by.fuse, values)
+    return Issued((digest, None, members), version, pool, fuse, by.linear, members)
 
 
 def _make_room(cache: dict[Any, Any]) -> None:

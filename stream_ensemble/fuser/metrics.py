@@ -54,6 +54,9 @@ class FuserCollector(Collector):
         silent = GaugeMetricFamily(
             "stream_ensemble_member_silent", "1: not waited for.", labels=[*labels, "member"]
         )
+        awaited = GaugeMetricFamily(
+            "stream_ensemble_member_awaited", "0: in shadow, or not read here.", labels=[*labels, "member"]
+        )
         for (name, number), partition in (owner.partitions if owner else {}).items():
             place = [name, str(number)]
             join, ledger = partition.join, partition.join.ledger
@@ -64,11 +67,11 @@ class FuserCollector(Collector):
             still_open.add_metric(place, join.open_requests)
             gap = abs(ledger.request_difference(join.open_requests)) + abs(ledger.prediction_difference())
             difference.add_metric(place, gap)
-            for member, quiet in zip(
-                owner.members(name) if owner else (), join.progress.silent.tolist(), strict=True
-            ):
+            names = owner.members(name) if owner else []
+            for k, (member, quiet) in enumerate(zip(names, join.progress.silent.tolist(), strict=True)):
                 silent.add_metric([*place, member], float(quiet))
-        yield from (requests, predictions, still_open, difference, silent)
+                awaited.add_metric([*place, member], float(int(join.everyone) >> k & 1))
+        yield from (requests, predictions, still_open, difference, silent, awaited)
         degraded = GaugeMetricFamily(
             "stream_ensemble_weights_degraded", "1: weights may be old.", labels=["ensemble", "cause"]
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 from faust.types import TP
 
-from stream_ensemble.config import Settings
+from stream_ensemble.config import Settings, everyone
 from stream_ensemble.core.join.progress import furthest_ahead
 from stream_ensemble.errors import FencedError
 from stream_ensemble.fuser.ensemble import FusedEnsemble
@@ -64,10 +64,11 @@ class FuseOwner:
         self._preparing: dict[Place, asyncio.Task[None]] = {}
         self._held: set[TP] = set()
         self._fenced_at: dict[Place, float] = {}
+        self._given: dict[Place, set[str]] = {}
 
     def members(self, name: str) -> list[str]:
         """Member names of an ensemble, in the order of the settings."""
-        return list(self._ensembles[name].config.members)
+        return list(everyone(self._ensembles[name].config))
 
     # --- records ----------------------------------------------------------------------------------
 
@@ -112,10 +113,11 @@ class FuseOwner:
     async def _tick(self, ensemble: FusedEnsemble, number: int, partition: FuserPartition) -> None:
         consumer = self._consumer
         limit = time.monotonic() - ensemble.config.hold_limit_s
+        given = self._given.get((ensemble.name, number), set())
         inputs = ensemble.inputs_of(number)
-        failing = [consumer.failing_since(tp) for tp in inputs]
+        failing = [consumer.failing_since(tp) if tp.topic in given else None for tp in inputs]
         partition.tick(
-            [consumer.end_evidence(tp) for tp in inputs],
+            [consumer.end_evidence(tp) if tp.topic in given else None for tp in inputs],
             [since is not None and since < limit for since in failing],
         )
         await self._bound(ensemble, number, partition)
@@ -126,13 +128,14 @@ class FuseOwner:
         was already on its way fills it twice, decide the oldest.
         """
         cap = ensemble.config.max_open_requests
-        inputs = ensemble.inputs_of(number)
+        leading = partition.join.progress.leading
+        inputs = [ensemble.inputs_of(number)[t] for t in leading]
         held = {tp for tp in inputs if tp in self._held}
         still_open = partition.join.open_requests
         # While any are held, who is behind is looked at again: else all that could end the open ones may
         # stay held.
         if still_open >= cap or (held and still_open >= cap * _RESUME_AT):
-            topics = partition.join.progress.topics
+            topics = [partition.join.progress.topics[t] for t in leading]
             recently = time.monotonic() - _AT_END_S
             at_end = [topic.end_asked_at > recently for topic in topics]
             ahead = furthest_ahead([topic.log_time for topic in topics], at_end)
@@ -173,21 +176,37 @@ class FuseOwner:
         """Start taking over every partition number we got."""
         self._closing.clear()
         self._generation = generation
-        for place in self._places(partitions):
+        self._given = self._places(partitions)
+        for place in self._given:
             self._restart(place, generation)
 
-    def _places(self, partitions: frozenset[TP]) -> list[Place]:
+    def _places(self, partitions: frozenset[TP]) -> dict[Place, set[str]]:
+        """What is owned, and the input topics that were given of it; see ``FusedEnsemble.owns``."""
         found: dict[Place, set[str]] = {}
         for tp in partitions:
             if tp.topic in self._topic_index:
                 ensemble, _ = self._topic_index[tp.topic]
                 found.setdefault((ensemble.name, tp.partition), set()).add(tp.topic)
-        for (name, number), topics in found.items():
+        owned = {}
+        for (name, number), topics in sorted(found.items()):
             missing = set(self._ensembles[name].inputs) - topics
+            if not self._ensembles[name].owns(topics):
+                log.info("%s partition %d is another's; here are only %s", name, number, sorted(topics))
+                continue
             if missing:
-                # The group protocol split what belongs together: joining would wait for ever.
-                raise AssertionError(f"{name} partition {number} was assigned without {sorted(missing)}")
-        return sorted(found)
+                log.warning(
+                    "%s partition %d comes without %s, which not every worker reads: nobody is awaited there",
+                    name,
+                    number,
+                    sorted(missing),
+                )
+            owned[name, number] = topics
+        return owned
+
+    def _inputs(self, place: Place) -> list[TP]:
+        """Partition p of the input topics that were given of it."""
+        given = self._given.get(place, ())
+        return [tp for tp in self._ensembles[place[0]].inputs_of(place[1]) if tp.topic in given]
 
     def _restart(self, place: Place, generation: int) -> None:
         running = self._preparing.pop(place, None)
@@ -219,12 +238,15 @@ class FuseOwner:
     async def _take_over(self, place: Place, generation: int) -> None:
         name, number = place
         ensemble = self._ensembles[name]
-        inputs = ensemble.inputs_of(number)
+        inputs = self._inputs(place)
         began = time.monotonic()
         await self._consumer.hold(inputs)
-        fresh = ensemble.partition(number, self._producer, lambda error: self._on_failure(place, error))
+        absent = set(ensemble.inputs) - {tp.topic for tp in inputs}
+        fresh = ensemble.partition(
+            number, self._producer, lambda error: self._on_failure(place, error), absent
+        )
         took = await take_over(
-            ensemble, number, fresh.join, self._consumer, self._producer, self._options, generation
+            ensemble, number, fresh.join, self._consumer, self._producer, self._options, generation, absent
         )
         if generation != self._generation:
             return
@@ -232,7 +254,8 @@ class FuseOwner:
         self._held.difference_update(inputs)
         self.partitions[place] = fresh
         self._fenced_at[place] = began
-        await self._consumer.start_at(dict(zip(inputs, took.positions, strict=True)))
+        positions = dict(zip(ensemble.inputs_of(number), took.positions, strict=True))
+        await self._consumer.start_at({tp: positions[tp] for tp in inputs})
         log.info(
             "took over %s partition %d in %.0f ms: %d ended requests read back",
             name,

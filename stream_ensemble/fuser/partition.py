@@ -8,6 +8,7 @@ can never come between.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,8 +29,10 @@ from stream_ensemble.core.join.records import (
     joined,
     nothing_decided,
 )
+from stream_ensemble.core.join.shadows import Shadows, as_predictions
 from stream_ensemble.core.join.state import JoinRules, PartitionJoin
 from stream_ensemble.core.partitioning import partition_of
+from stream_ensemble.fuser.beside import Beside
 from stream_ensemble.fuser.fusion import Fusion
 from stream_ensemble.fuser.held import HeldOffsets
 from stream_ensemble.kafka.chunks import Chunk, Columns, EndEvidence, Headers, Row
@@ -46,21 +49,28 @@ from stream_ensemble.messages import (
     Forwarded,
 )
 
+log = logging.getLogger(__name__)
+
 #: So many records or fewer, and no more bytes than they commonly have, are taken one by one: arrays would
 #: take longer.
 _FEW = 32
 _FEW_BYTES = 16 << 10
+#: Input topic of a chunk, its newest append time (ms; -1: no records), and the offset behind it.
+_End = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Outlets:
-    """Where the results of one partition go. ``inputs[t]`` is input topic t."""
+    """Where the results of one partition go. ``inputs[t]`` is input topic t; ``feedback`` takes what was said
+    in shadow too late for the fused record.
+    """
 
     inputs: tuple[str, ...]
     requests: int | None
     fused: TopicPartition
     late: TopicPartition
     dead_letter: TopicPartition
+    feedback: TopicPartition | None = None
 
 
 @dataclass(slots=True)
@@ -93,6 +103,8 @@ class FuserPartition:
         on_failure: called once with the first delivery error; the owner then fences again or drops the
             partition.
         early: whether a request ends as soon as the members still awaited cannot change its answer.
+        most_waiting: predictions in shadow held for requests that nobody else has answered yet.
+        absent: members (a bit mask) whose topic this process was not given: nobody can wait for them.
     """
 
     def __init__(
@@ -106,8 +118,11 @@ class FuserPartition:
         on_failure: Callable[[BaseException], None],
         *,
         early: bool = False,
+        most_waiting: int = 100_000,
+        absent: int = 0,
     ) -> None:
         self.join = PartitionJoin(rules)
+        self.shadows = Shadows(self.join, most_waiting)
         self.outlets = outlets
         self.closed = False
         self._predictions, self._requests = readers
@@ -120,6 +135,63 @@ class FuserPartition:
         self._early = early
         self._partition = outlets.fused.partition
         self._partitions = rules.partitions
+        self._absent = absent
+        self._beside = Beside(self.join, self.shadows, self._held, outlets.inputs, form)
+        self._follow_members()
+
+    # --- members ----------------------------------------------------------------------------------
+
+    def _follow_members(self) -> list[Decided]:
+        """Await those who are members by now; returns what ended by that."""
+        awaited = self._fusion.awaited
+        awaited = awaited & ~self._absent or awaited
+        before = int(self.join.everyone)
+        if awaited == before:
+            return []
+        self.shadows.enter(self.join.take_out(before & ~awaited))
+        decided = [self.join.await_only(awaited)]
+        come = self.shadows.leave(awaited & ~before)
+        if come:
+            # Into the join, as when it was read.
+            read = Read(as_predictions(come, self.join.rules.values), [one.record for one in come])
+            decided += self._add(read, max(one.read_at for one in come))
+            self._beside.let_go(come)
+        return decided
+
+    def _take_beside(
+        self, chunks: Sequence[tuple[int, Chunk]], now: float, decided: Sequence[Decided]
+    ) -> list[Decided]:
+        """Chunks of topics in which somebody in shadow publishes. Returns what ended by the others there."""
+        reads, ends = self._read(chunks)
+        mine, others = self._beside.apart(reads)
+        found = [part for read in others for part in self._add(read, now)]
+        for read in mine:
+            verdicts = self._beside.take(read, now, (*decided, *found))
+            if verdicts.any():
+                self._reroute(read, verdicts)
+                self._leave(self._beside.late(read, verdicts))
+        for end in ends:
+            self.join.progress.read(*end)
+        return found
+
+    def _give_up_waiting(self) -> None:
+        """Predictions in shadow that nobody else answered are late."""
+        given = self.shadows.give_up()
+        for one in given:
+            topic, origin = self.join.rules.topic_of[one.member], self._beside.origin(one)
+            moving = _Moving(topic, one.record, one.request_id, origin, one.at, forwarded=True)
+            self._send_on(self.outlets.late, moving, (HEADER_SOURCE, origin))
+        self._leave(self._beside.trials(given))
+        self._beside.let_go(given)
+
+    def _leave(self, trials: Sequence[tuple[int, int, bytes, bytes]]) -> None:
+        """Tell the learner what was said too late: input topic, offset, key and value of each record."""
+        if self.outlets.feedback is None:
+            return
+        for topic, offset, key, value in trials:
+            self._held.hold(topic, offset)
+            leaving = _Leaving(topic, offset, key, value, [])
+            self._leaving.setdefault(self.outlets.feedback, []).append(leaving)
 
     # --- in ---------------------------------------------------------------------------------------
 
@@ -127,9 +199,15 @@ class FuserPartition:
         """Take chunks with the input topic of each; ``now`` is monotonic seconds."""
         if self.closed:
             return
-        decided = self._take_few(chunks, now)
-        if decided is None:
-            decided = self._take_many(chunks, now)
+        decided = self._follow_members()
+        own = chunks
+        if self._beside.topics:
+            own = [part for part in chunks if part[0] not in self._beside.topics]
+        taken = self._take_few(own, now)
+        decided += self._take_many(own, now) if taken is None else taken
+        if len(own) < len(chunks):
+            beside = [part for part in chunks if part[0] in self._beside.topics]
+            decided += self._take_beside(beside, now, decided)
         self._send_aside()
         self._publish(joined([part for part in (*decided, self.join.advance()) if len(part)]))
 
@@ -166,11 +244,9 @@ class FuserPartition:
         # Who is expected and by when is known best before the answers are looked at.
         decided = [self._take_requests(topic, columns, now) for topic, columns in requests]
         if predictions:
-            ended, newest_of = self._take_predictions(predictions, now)
-            decided += ended
-            ends += [
-                (t, newest, c.next_offset) for (t, c), newest in zip(predictions, newest_of, strict=True)
-            ]
+            reads, more = self._read(predictions)
+            decided += [ended for read in reads for ended in self._add(read, now)]
+            ends += more
         for end in ends:
             self.join.progress.read(*end)
         return decided
@@ -186,25 +262,23 @@ class FuserPartition:
             self._reroute_requests(read, verdicts)
         return ended
 
-    def _take_predictions(
-        self, parts: Sequence[tuple[int, Chunk]], now: float
-    ) -> tuple[list[Decided], list[int]]:
-        """Predictions into the join; what it does not use goes elsewhere. Returns what ended, and the newest
-        append time of each chunk.
-        """
-        reads, refused, newest = self._predictions.take(parts)
+    def _read(self, chunks: Sequence[tuple[int, Chunk]]) -> tuple[list[Read], list[_End]]:
+        """The predictions in some chunks; what cannot be read goes elsewhere. Returns where each chunk ends."""
+        reads, refused, newest = self._predictions.take(chunks)
         self.join.ledger.predictions += len(refused)
         self.join.ledger.dead_lettered += len(refused)
         self._dead_letter(refused)
-        decided = []
-        for read in reads:
-            verdicts, ended, used = self.join.add_predictions(read.rows, now)
-            decided.append(ended)
-            if verdicts.any():
-                self._reroute(read, verdicts)
-            if self._early and len(used):
-                decided.append(self._end_early(used))
-        return decided, newest
+        ends = [(topic, when, chunk.next_offset) for (topic, chunk), when in zip(chunks, newest, strict=True)]
+        return reads, ends
+
+    def _add(self, read: Read, now: float) -> list[Decided]:
+        """Members' predictions into the join; what it does not use goes elsewhere. Returns what ended."""
+        verdicts, ended, used = self.join.add_predictions(read.rows, now)
+        if verdicts.any():
+            self._reroute(read, verdicts)
+        if self._early and len(used):
+            return [ended, self._end_early(used)]
+        return [ended]
 
     def _end_early(self, touched: NDArray[np.int64]) -> Decided:
         open_ones = self.join.answerable(touched)
@@ -221,12 +295,18 @@ class FuserPartition:
             progress.topics[topic].unreadable = unreadable[topic]
             if end is not None:
                 progress.at_end(topic, end.asked_at, end.offset)
-        self._publish(self.join.advance())
+        decided = self._follow_members()
+        if len(self.shadows):
+            self._give_up_waiting()
+        if self._leaving:
+            self._send_aside()
+        self._publish(joined([part for part in (*decided, self.join.advance()) if len(part)]))
 
     def relieve(self, count: int) -> None:
         """Decide the ``count`` oldest open requests, because no more can be held."""
         if not self.closed:
-            self._publish(self.join.give_up_oldest(count))
+            decided = [*self._follow_members(), self.join.give_up_oldest(count)]
+            self._publish(joined([part for part in decided if len(part)]))
 
     def start_from(self, positions: Sequence[int]) -> None:
         """Reading begins at these offsets, one per input topic."""
@@ -252,6 +332,8 @@ class FuserPartition:
     def _publish(self, decided: Decided) -> None:
         if not len(decided):
             return
+        if len(self.shadows):
+            self._beside.let_go(self.shadows.beside(decided))
         encoded = self._fusion.encode(self.join.slots, decided, self._form)
         slots = decided.slots[encoded.order]
         bounds = [0, *encoded.ends.tolist()]
@@ -264,7 +346,7 @@ class FuserPartition:
             self.join.release(slots)
 
     def _failed(self, future: asyncio.Future[Any]) -> bool:
-        error = asyncio.CancelledError() if future.cancelled() else future.exception()
+        error = _error(future)
         if error is None:
             return False
         if not self.closed:
@@ -380,9 +462,20 @@ class FuserPartition:
         if _too_large(future) and target == self.outlets.dead_letter and records[0].value is not None:
             # With the headers it does not fit any more; they say where the original stands.
             self._send_leaving(target, [replace(record, value=None) for record in records])
+        elif target == self.outlets.feedback and _error(future) is not None:
+            # A score less, for the late topic has it; no reason to keep answers waiting.
+            log.warning("%d late predictions in shadow are not scored: %r", len(records), _error(future))
+            self._release(records)
         elif not self._failed(future):
-            for record in records:
-                self._held.release(record.topic, record.offset)
+            self._release(records)
+
+    def _release(self, records: Sequence[_Leaving]) -> None:
+        for record in records:
+            self._held.release(record.topic, record.offset)
+
+
+def _error(future: asyncio.Future[Any]) -> BaseException | None:
+    return asyncio.CancelledError() if future.cancelled() else future.exception()
 
 
 def _too_large(future: asyncio.Future[Any]) -> bool:

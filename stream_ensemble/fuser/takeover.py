@@ -6,6 +6,7 @@ written, so the tail read afterwards is all there is.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,8 +38,12 @@ async def take_over(
     producer: FencedProducer,
     options: dict[str, Any],
     generation: int,
+    absent: Collection[str] = (),
 ) -> Takeover:
     """Fence partition p and fill ``join`` with what ended before; returns where to start reading.
+
+    Args:
+        absent: input topics whose partition p another process has; their position is -1.
 
     Raises:
         FencedError: we are no longer a member of the group in ``generation``.
@@ -49,17 +54,45 @@ async def take_over(
     fused = TopicPartition(ensemble.fused, partition)
     late = TopicPartition(ensemble.late, partition)
     await producer.fence(ensemble.transactional_id(partition), [fused, late])
-    inputs = ensemble.inputs_of(partition)
+    inputs = [tp for tp in ensemble.inputs_of(partition) if tp.topic not in absent]
+    leading = {ensemble.inputs[t] for t in join.progress.leading}
     committed = await consumer.committed_offsets(inputs)
     async with LogReader(options) as reader:
         begin, end = await reader.begin_and_end(fused)
-        positions = await _positions(reader, ensemble, inputs, committed, fused, (begin, end))
-        fresh = {tp: at for tp, at in zip(inputs, positions, strict=True) if committed[tp] is None}
+        mine = [tp for tp in inputs if tp.topic in leading]
+        found = await _positions(reader, ensemble, mine, committed, fused, (begin, end))
+        positions = dict(zip(mine, found, strict=True))
+        leaders = [(TopicPartition(tp.topic, tp.partition), at) for tp, at in positions.items()]
+        beside = [tp for tp in inputs if tp.topic not in leading]
+        if beside:
+            members_at = await oldest_time(reader, leaders)
+            positions |= await _positions_in_shadow(reader, beside, committed, members_at)
+        fresh = {tp: at for tp, at in positions.items() if committed[tp] is None}
         if fresh:
             # Before the first answer: with answers and no commit, a next owner would start behind them.
             await consumer.commit_positions(fresh)
-        count = await _read_back(reader, ensemble, join, inputs, positions, fused, (begin, end))
-    return Takeover(tuple(positions), count)
+        every = [positions.get(tp, -1) for tp in ensemble.inputs_of(partition)]
+        count = await _read_back(reader, ensemble, join, leaders, every, fused, (begin, end))
+    return Takeover(tuple(every), count)
+
+
+async def _positions_in_shadow(
+    reader: LogReader, inputs: list[TP], committed: dict[TP, int | None], members_at: int | None
+) -> dict[TP, int]:
+    """Where to start topics that only members in shadow publish in: at the commit, or without one where the
+    members stand (``members_at``, ms; None: at their end). What it published before has no request to come.
+    """
+    positions = {}
+    spans = await reader.spans([TopicPartition(tp.topic, tp.partition) for tp in inputs])
+    for tp in inputs:
+        at = TopicPartition(tp.topic, tp.partition)
+        first, end = spans[at]
+        offset = committed[tp]
+        if offset is None:
+            found = None if members_at is None else await reader.offset_at(at, members_at)
+            offset = end if found is None else found
+        positions[tp] = max(offset, first)
+    return positions
 
 
 async def _positions(
@@ -97,18 +130,15 @@ async def _read_back(
     reader: LogReader,
     ensemble: FusedEnsemble,
     join: PartitionJoin,
-    inputs: list[TP],
+    leaders: list[tuple[TopicPartition, int]],
     positions: list[int],
     fused: TopicPartition,
     span: tuple[int, int],
 ) -> int:
     """Fill the index with the ids that ended within two lateness horizons of the oldest record still to be
-    read.
+    read of the ``leaders``: the topics whose records open requests, and where each is read from.
     """
-    replay_from = await oldest_time(
-        reader,
-        [(TopicPartition(tp.topic, tp.partition), at) for tp, at in zip(inputs, positions, strict=True)],
-    )
+    replay_from = await oldest_time(reader, leaders)
     newest = replay_from if replay_from is not None else await reader.last_time(fused)
     if newest is None:
         return 0

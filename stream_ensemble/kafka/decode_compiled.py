@@ -91,7 +91,7 @@ class CompiledReader:
         if not refused:
             return Taken([Read(rows, records)], [], newest)
         left = np.delete(np.arange(columns.row), [place for place, _ in refused])
-        reads = [Read(rows.take(left), _Chosen(records, left.tolist()))] if len(left) else []
+        reads = [Read(rows.of(left), _Chosen(records, left.tolist()))] if len(left) else []
         return Taken(reads, [one for _, one in refused], newest)
 
     def _opened(self, chunk: Chunk) -> list[RawBatch] | None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_ensemble.core.join.records import Cause, Status
+from stream_ensemble.core.learning.membership import Membership
 from stream_ensemble.kafka.chunks import Headers
 from stream_ensemble.kafka.templates import Template
 from stream_ensemble.messages import Asleep, Credit, CreditBlock, Fused, WeightsVersion
@@ -45,6 +46,7 @@ class FusedRows:
     others R. Masks are bit masks of members.
 
     Attributes:
+        members: who is awaited, and the warm shares; None: everyone is, and nobody has any.
         blocks: credit blocks that have to stand in the log here: in the first pooled row (``keyframe_row``).
         traces: trace context by row.
     """
@@ -66,6 +68,7 @@ class FusedRows:
     version: WeightsVersion
     degraded: str | None
     credit: Credit | None
+    members: Membership | None = None
     blocks: dict[str, CreditBlock] | None = None
     traces: dict[int, bytes] = field(default_factory=dict)
 
@@ -163,8 +166,24 @@ def _record(rows: FusedRows, form: FusedFormat, r: int) -> Fused:
         weights_version=rows.version,
         degraded=rows.degraded,
         credit=credit_of(rows, r) if pooled else None,
+        shadow=shadow_in(rows, form, r) or None,
+        warm=warm_in(rows, form, r) if pooled else None,
         config=form.config,
     )
+
+
+def shadow_in(rows: FusedRows, form: FusedFormat, r: int) -> tuple[str, ...]:
+    """The members of record r's components that are in shadow."""
+    if rows.members is None:
+        return ()
+    return tuple(form.members[k] for k in members_in(rows.awake[r] & ~np.uint64(rows.members.awaited), form))
+
+
+def warm_in(rows: FusedRows, form: FusedFormat, r: int) -> dict[str, float] | None:
+    """The warm shares in the answer of record r, which was pooled."""
+    if rows.members is None or not rows.members.shares:
+        return None
+    return rows.members.warm(form.members, int(rows.awake[r]))
 
 
 def members_in(mask: np.uint64, form: FusedFormat) -> list[int]:

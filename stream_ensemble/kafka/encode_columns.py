@@ -20,6 +20,8 @@ from stream_ensemble.kafka.encode import (
     alike,
     asleep_in,
     members_in,
+    shadow_in,
+    warm_in,
 )
 from stream_ensemble.messages import FORMAT_COLUMNS, HEADER_CREDIT, HEADER_FORMAT, MOST_ROWS
 
@@ -89,6 +91,8 @@ def _head(rows: FusedRows, form: FusedFormat, first: int, awake: Sequence[int]) 
         weights_version=rows.version,
         degraded=rows.degraded,
         credit=rows.credit if pooled else None,
+        shadow=shadow_in(rows, form, first),
+        warm=warm_in(rows, form, first) if pooled else None,
         config=form.config,
     )
 

@@ -15,6 +15,7 @@ import orjson
 from numpy.typing import NDArray
 
 from stream_ensemble.core.join.records import Cause, Status
+from stream_ensemble.core.learning.membership import Membership
 from stream_ensemble.kafka.chunks import Headers
 from stream_ensemble.kafka.encode import (
     CAUSE,
@@ -26,6 +27,8 @@ from stream_ensemble.kafka.encode import (
     asleep_in,
     credit_of,
     members_in,
+    shadow_in,
+    warm_in,
 )
 from stream_ensemble.kafka.templates import (
     Chosen,
@@ -61,6 +64,7 @@ class Kind(NamedTuple):
     version: WeightsVersion
     credit: tuple[str | None, str | None] | None
     weights: bytes | None
+    members: Membership | None
 
 
 def single(rows: FusedRows, form: FusedFormat) -> Encoded:
@@ -158,6 +162,7 @@ def _template(
         rows.version,
         None if credit is None else (credit.everywhere, credit.segment),
         None if weights is None else weights.tobytes(),
+        rows.members,
     )
     known = form.templates.get(key)
     if known is None:
@@ -207,6 +212,12 @@ def _new_template(
         parts.append(b',"degraded":' + _constant(rows.degraded))
     if pooled and credit is not None:
         parts.append(b',"credit":' + _constant(credit))
+    shadow = shadow_in(rows, form, r)
+    if shadow:
+        parts.append(b',"shadow":' + _constant(shadow))
+    warm = warm_in(rows, form, r) if pooled else None
+    if warm:
+        parts.append(b',"warm":' + _constant(warm))
     parts.append(b',"config":' + _constant(form.config) + b"}")
     return template(b"".join(parts))
 

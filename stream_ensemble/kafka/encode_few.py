@@ -10,6 +10,7 @@ import orjson
 
 from stream_ensemble.core.join.records import Decided, Status
 from stream_ensemble.core.join.slots import Slots
+from stream_ensemble.core.learning.membership import Membership
 from stream_ensemble.kafka.chunks import Headers
 from stream_ensemble.kafka.encode import Encoded, FusedFormat
 from stream_ensemble.kafka.encode_fast import Kind, labels_of, quoted
@@ -30,6 +31,7 @@ class Given(NamedTuple):
     version: WeightsVersion
     degraded: str | None
     credit: Credit
+    members: Membership
 
 
 def few(slots: Slots, decided: Decided, form: FusedFormat, given: Given) -> Encoded | None:
@@ -70,6 +72,7 @@ def _value(slots: Slots, row: int, end: tuple[int, int], form: FusedFormat, give
         given.version,
         (given.credit.everywhere, given.credit.segment),
         shares.written,
+        given.members,
     )
     template = form.templates.get(kind)
     if template is None:

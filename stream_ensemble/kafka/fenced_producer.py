@@ -111,6 +111,7 @@ class FencedProducer:
         self._producer._message_accumulator._txn_manager = self._sequences
         self._unacknowledged: dict[TopicPartition, set[asyncio.Future[Any]]] = {}
         self._sizes: dict[asyncio.Future[Any], int] = {}
+        self._topics: set[str] = set()
         self.bytes_in_flight = 0
         self._room = asyncio.Event()
         self._room.set()
@@ -123,6 +124,7 @@ class FencedProducer:
         for topic in topics:
             await self._producer.client._wait_on_metadata(topic)
             await self._plain.client._wait_on_metadata(topic)
+        self._topics.update(topics)
 
     async def stop(self, timeout_s: float = 5.0) -> None:
         """Send what is queued, then disconnect; what cannot be sent within ``timeout_s`` is given up.
@@ -174,6 +176,10 @@ class FencedProducer:
             ProducerClosed, KafkaError: aiokafka's sender has ended; nothing can be sent any more.
         """
         carrier = self._producer if self._sequences.holds(tp) else self._plain
+        if tp.topic not in self._topics:
+            # The sender asks for the leaders of the topics it knows of.
+            self._topics.add(tp.topic)
+            carrier.client.add_topic(tp.topic)
         accumulator = carrier._message_accumulator
         if accumulator._exception is not None:
             raise accumulator._exception

@@ -69,6 +69,6 @@ def _rows(record: Any, offset: int, appended: int) -> _Rows:
     if not np.isfinite(batch.components).all():
         raise RecordError("wrong-field", "column component: a number is not finite")
     head = batch.head
-    values = rows_kept(head.members, batch.components, head.segment, head.credit)
+    values = rows_kept(head.members, batch.components, head.segment, head.credit, head.shadow, head.warm)
     answers = map(Answer, repeat(offset), repeat(appended), values)
     return _Rows(dict(zip(map(bytes.decode, batch.ids), answers, strict=True)), batch.blocks or {})

@@ -1,4 +1,6 @@
-"""The applied topic: what became of each label, by request id, written in the learner's transactions."""
+"""The applied topic: what became of each label, by request id, written in the learner's transactions; and
+what shadows said of a request after its end, by request id and member.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,16 @@ from aiokafka.structs import TopicPartition
 from stream_ensemble.core.labels.records import Verdict
 from stream_ensemble.errors import StateError
 from stream_ensemble.learner.output import Outgoing
-from stream_ensemble.messages import Applied
+from stream_ensemble.messages import Applied, Trial
 
 #: On a parked label: the record it came in, for the dead-letter topic if its fused record never comes.
 HEADER_ORIGINAL = "stream-ensemble-original"
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Applied).decode
+_decode_trial = msgspec.json.Decoder(Trial).decode
+#: Begins the key of a trial: such a byte stands in no request id's UTF-8.
+_TRIAL_KEY = b"\xff"
 
 
 def encode_applied(tp: TopicPartition, request_id: str, verdict: Verdict | None) -> Outgoing:
@@ -38,6 +43,29 @@ def encode_applied(tp: TopicPartition, request_id: str, verdict: Verdict | None)
     )
     headers = () if verdict.learned else ((HEADER_ORIGINAL, verdict.record),)
     return Outgoing(tp, key, _encode(value), headers)
+
+
+def encode_trial(tp: TopicPartition, trial: Trial) -> Outgoing:
+    """The record that keeps what a shadow said late."""
+    key = _TRIAL_KEY + trial.request_id.encode() + _TRIAL_KEY + trial.member.encode()
+    return Outgoing(tp, key, _encode(trial))
+
+
+def is_trial(record: Any) -> bool:
+    """Is it a trial, and no verdict?"""
+    return bool(record.key) and record.key.startswith(_TRIAL_KEY)
+
+
+def decode_trial(record: Any) -> Trial:
+    """Read :func:`encode_trial` back.
+
+    Raises:
+        StateError: it cannot be read.
+    """
+    try:
+        return _decode_trial(record.value or b"")
+    except msgspec.DecodeError as error:
+        raise StateError(f"a trial in the applied topic cannot be read: {error}") from error
 
 
 def decode_applied(record: Any) -> tuple[str, Verdict | None]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from aiokafka.structs import TopicPartition
 
-from stream_ensemble.config import Ensemble, Kafka, Settings, TopicNames, topic_names
+from stream_ensemble.config import Ensemble, Kafka, Settings, TopicNames, everyone, topic_names
 from stream_ensemble.core.labels.charging import AlgorithmOver
 from stream_ensemble.core.labels.rules import Rules
 from stream_ensemble.core.learning.additive import Additive
@@ -85,7 +85,7 @@ def learned_ensemble(settings: Settings, name: str, *, group_id: str, data_dir: 
             label_horizon_ms=round(learning.label_horizon_s * 1000),
             orphan_horizon_ms=round(learning.orphan_horizon_s * 1000),
         ),
-        algorithm=make(learning, task, tuple(config.members)),
+        algorithm=make(learning, task, everyone(config)),
         algorithm_over=lru_cache(64)(partial(make, learning, task)),
         group_id=group_id,
         transactional_prefix=f"{settings.app}-learn-{name}",

@@ -38,7 +38,14 @@ class Gathered:
     @property
     def says_something(self) -> bool:
         """Is there anything that others must see?"""
-        return bool(self.labels or self.controls or self.aside or self.changes.verdicts or self.changes.dead)
+        return bool(
+            self.labels
+            or self.controls
+            or self.aside
+            or self.changes.verdicts
+            or self.changes.late
+            or self.changes.dead
+        )
 
     def position(self, owner: str, applied: int) -> Position:
         """Where the local store is once it has this."""

@@ -8,6 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from stream_ensemble.core.learning.control import AUTHORITIES, pin_of
+from stream_ensemble.core.learning.trial import Record
 from stream_ensemble.learner.owner import LearnOwner
 
 
@@ -47,6 +48,12 @@ class LearnerCollector(Collector):
             "Mean loss over the labels, old ones discounted, of each of the two mixtures.",
             labels=["ensemble", "mixture"],
         )
+        shadows = GaugeMetricFamily(
+            "stream_ensemble_shadow",
+            "Of a member in shadow: labels scored, its mean loss, that of the mixture on the same requests, "
+            "how much lower that is with it, and the evidence, which admits it.",
+            labels=["ensemble", "member", "what"],
+        )
         owner = self._owner()
         for (name, number), partition in (owner.partitions if owner else {}).items():
             here = [name, str(number)]
@@ -64,4 +71,7 @@ class LearnerCollector(Collector):
             if judged:
                 losses.add_metric([name, "learned"], judged.learned)
                 losses.add_metric([name, "uniform"], judged.uniform)
-        yield from (labels, learned, parked, away, generation, pinned, losses)
+            for member, record in (partition.admitter.records if partition.admitter else {}).items():
+                for what, number_ in zip(Record._fields, record or (), strict=False):
+                    shadows.add_metric([name, member, what], number_)
+        yield from (labels, learned, parked, away, generation, pinned, losses, shadows)

@@ -17,12 +17,13 @@ from aiokafka.structs import TopicPartition
 
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.charging import Learned
-from stream_ensemble.core.labels.matching import give_up_orphans, take_labels
+from stream_ensemble.core.labels.matching import give_up_orphans, take_labels, take_trials
 from stream_ensemble.core.labels.parts import Parts
 from stream_ensemble.errors import RecordError, StreamEnsembleError
 from stream_ensemble.kafka.chunks import Chunk, Columns, EndEvidence
 from stream_ensemble.kafka.decode import Refused
 from stream_ensemble.learner import answers, records
+from stream_ensemble.learner.admitter import Admitter, admits
 from stream_ensemble.learner.ensemble import LearnedEnsemble
 from stream_ensemble.learner.feedback_clock import FeedbackClock
 from stream_ensemble.learner.gathered import Gathered
@@ -67,6 +68,7 @@ class LearnerPartition:
         counts: what happened to labels since this process took the partition, by word.
         closed: nothing is taken in any more.
         guard: the guardrail of the whole ensemble, which one partition's owner keeps.
+        admitter: admits those in shadow; kept in the same way.
         failure: why a flush failed; every later one fails in the same way.
     """
 
@@ -78,6 +80,7 @@ class LearnerPartition:
         self.failure: BaseException | None = None
         self.publisher = WeightsPublisher(contributions, partition, on_overtaken=self._overtaken)
         self.guard = Guard(ensemble, contributions) if guards(ensemble, partition) else None
+        self.admitter = Admitter(ensemble, contributions) if admits(ensemble, partition) else None
         self._ensemble = ensemble
         self._partition = partition
         self._store = store
@@ -129,6 +132,8 @@ class LearnerPartition:
         self._beside = [asyncio.create_task(self.publisher.run(), name=f"publish {self._partition}")]
         if self.guard is not None:
             self._beside.append(asyncio.create_task(self.guard.run(), name="guardrail"))
+        if self.admitter is not None:
+            self._beside.append(asyncio.create_task(self.admitter.run(), name="admission"))
         return self._offsets(self._gathered)
 
     # --- in ---------------------------------------------------------------------------------------
@@ -206,6 +211,7 @@ class LearnerPartition:
         found = self._reader.read(columns)
         here.labels += len(found)
         here.charges += take_labels(here.changes, self._ensemble.rules, found.here, here.fused_until)
+        here.charges += take_trials(here.changes, self._ensemble.rules, found.trials)
         here.controls += found.controls
         for item in found.refused:
             self._refuse(tp, item)
@@ -247,6 +253,8 @@ class LearnerPartition:
         here = self._gathered
         if self.guard is not None:
             here.aside += self.guard.switches()
+        if self.admitter is not None:
+            here.aside += self.admitter.orders()
         give_up_orphans(here.changes, self._ensemble.rules, here.fused_until, _ORPHANS)
         late = last or time.monotonic() - self._committed_at >= _COMMIT_S
         moved = self._offsets(here) != self._committed

@@ -25,7 +25,7 @@ from stream_ensemble.kafka.chunks import Columns
 from stream_ensemble.kafka.decode import Refused, decode, forwarded_from, matching_key, misrouted
 from stream_ensemble.learner.controls import read_control
 from stream_ensemble.learner.original import pack, pack_row, row_of, unpack
-from stream_ensemble.messages import FORMAT_ARRAYS, FORMAT_COLUMNS, Control, Forwarded, Source
+from stream_ensemble.messages import FORMAT_ARRAYS, FORMAT_COLUMNS, Control, Forwarded, Source, Trial
 
 _decode_feedback = msgspec.json.Decoder(messages.Feedback).decode
 _UNPACK: Final = {FORMAT_COLUMNS: feedbacks.unpack, FORMAT_ARRAYS: feedbacks.unpack_arrays}
@@ -43,7 +43,7 @@ class Misplaced(NamedTuple):
 class Labels:
     """What some records of feedback p held; its length is that of the labels.
 
-    ``controls_appended`` are the append times (ms) of the control records.
+    ``controls_appended`` are the append times (ms) of the control records; ``trials`` what shadows said late.
     """
 
     here: list[Feedback] = field(default_factory=list)
@@ -51,6 +51,7 @@ class Labels:
     refused: list[Refused] = field(default_factory=list)
     controls: list[Control] = field(default_factory=list)
     controls_appended: list[int] = field(default_factory=list)
+    trials: list[Trial] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.here) + len(self.elsewhere) + len(self.refused)
@@ -68,6 +69,7 @@ class _Read(NamedTuple):
     forwarded: dict[int, tuple[int, int, int]]
     refused: list[Refused]
     controls: list[tuple[Control, int]]
+    trials: list[Trial]
 
 
 class FeedbackReader:
@@ -85,7 +87,7 @@ class FeedbackReader:
 
     def read(self, columns: Columns) -> Labels:
         """Sort the labels of N records into labels for here, labels for elsewhere and what cannot be used."""
-        read = _Read([], [], {}, [], [])
+        read = _Read([], [], {}, [], [], [])
         places = zip(columns.records, columns.offsets.tolist(), columns.appended.tolist(), strict=True)
         for record, offset, appended in places:
             try:
@@ -123,7 +125,11 @@ class FeedbackReader:
     def _read_control(self, read: _Read, record: Any, offset: int, appended: int, error: RecordError) -> None:
         """What is no label because of ``error``: only here, so that labels do not pay for it."""
         try:
-            read.controls.append((read_control(record.value, error), appended))
+            found = read_control(record.value, error)
+            if isinstance(found, Control):
+                read.controls.append((found, appended))
+            else:
+                read.trials.append(found)
         except RecordError as wrong:
             read.refused.append(Refused(record, offset, appended, wrong))
 
@@ -148,7 +154,7 @@ class FeedbackReader:
         read.labels.extend(_labels(usable, appended, origins, originals))
 
     def _sorted(self, read: _Read) -> Labels:
-        found = Labels(refused=read.refused)
+        found = Labels(refused=read.refused, trials=read.trials)
         for control, appended in read.controls:
             found.controls.append(control)
             found.controls_appended.append(appended)

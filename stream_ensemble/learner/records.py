@@ -10,7 +10,7 @@ from aiokafka.structs import TopicPartition
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.records import DeadLabel
 from stream_ensemble.kafka.decode import Refused
-from stream_ensemble.learner.applied_topic import encode_applied
+from stream_ensemble.learner.applied_topic import encode_applied, encode_trial
 from stream_ensemble.learner.ensemble import LearnedEnsemble
 from stream_ensemble.learner.original import Original, unpack
 from stream_ensemble.learner.output import Outgoing
@@ -34,6 +34,7 @@ def of_flush(ensemble: LearnedEnsemble, partition: int, changes: Changes, step: 
     records = [
         encode_applied(applied, request_id, verdict) for request_id, verdict in changes.verdicts.items()
     ]
+    records += (encode_trial(applied, trial) for late in changes.late.values() for trial in late.values())
     records += (dead_label(ensemble, dead) for dead in changes.dead)
     records += _weights(ensemble, partition, step)
     return records

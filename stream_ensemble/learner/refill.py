@@ -10,7 +10,7 @@ from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.errors import RecordError, StateError
 from stream_ensemble.kafka.tail import LogReader
 from stream_ensemble.learner import answers
-from stream_ensemble.learner.applied_topic import decode_applied
+from stream_ensemble.learner.applied_topic import decode_applied, decode_trial, is_trial
 from stream_ensemble.learner.ensemble import LearnedEnsemble
 from stream_ensemble.stores.labels import LabelStore, Position
 
@@ -66,7 +66,10 @@ async def _fill_applied(
         changes = Changes(store)
         for record in columns.records:
             try:
-                changes.decide(*decode_applied(record))
+                if is_trial(record):
+                    changes.keep_trial(decode_trial(record))
+                else:
+                    changes.decide(*decode_applied(record))
             except StateError as error:
                 log.error("%s partition %d offset %d: %s", tp.topic, tp.partition, record.offset, error)
         store.write(changes, filling)

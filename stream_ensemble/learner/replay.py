@@ -18,7 +18,7 @@ from aiokafka.structs import TopicPartition
 
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.charging import AlgorithmOver, Learned
-from stream_ensemble.core.labels.matching import Charge, give_up_orphans, take_labels
+from stream_ensemble.core.labels.matching import Charge, give_up_orphans, take_labels, take_trials
 from stream_ensemble.core.labels.parts import Parts
 from stream_ensemble.core.learning.additive import Additive
 from stream_ensemble.core.learning.contribution import Contribution, Vector
@@ -201,6 +201,7 @@ class _Replay:
         found = self._reader.read(columns)
         self._labels_until = max(self._labels_until, int(columns.appended.max()))
         charges = take_labels(changes, self._ensemble.rules, found.here, self._fused_until)
+        charges += take_trials(changes, self._ensemble.rules, found.trials)
         for control, appended in zip(found.controls, found.controls_appended, strict=True):
             if control.generation is not None:
                 self._reset_at.setdefault(control.generation, appended)

@@ -38,9 +38,9 @@ def predictions_topic(settings: config.Settings, ensemble: str, member: str) -> 
     Raises:
         SettingsError: the ensemble or the member is unknown.
     """
-    members = ensemble_of(settings, ensemble).members
+    members = config.everyone(ensemble_of(settings, ensemble))
     if member not in members:
-        raise SettingsError(f"no member {member!r} in ensemble {ensemble!r}; its members are {members}")
+        raise SettingsError(f"no member {member!r} in ensemble {ensemble!r}; its members are {list(members)}")
     return config.topic_names(ensemble, settings.ensembles[ensemble]).predictions[members.index(member)]
 
 

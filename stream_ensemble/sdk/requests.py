@@ -77,7 +77,7 @@ class RequestPublisher:
     def _known(self, members: Sequence[str] | None) -> list[str] | None:
         if members is None:
             return None
-        known = self._ensemble.members
+        known = list(config.everyone(self._ensemble))
         if not members or isinstance(members, str) or not set(members) <= set(known):
             raise InvalidInputError(f"members {members!r}: expected some of {known}")
         return list(members)

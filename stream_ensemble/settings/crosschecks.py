@@ -7,12 +7,14 @@ from collections import Counter
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from stream_ensemble.config import Ensemble, Guardrail, Kafka, Redis, Settings
+from stream_ensemble.config import Ensemble, Guardrail, Kafka, Redis, Settings, everyone
 from stream_ensemble.core.learning.choose import NEEDS_ORDER, ORDER_DEPENDENT
 from stream_ensemble.settings import redis_address
 from stream_ensemble.settings.problems import Path, Problem, shown
 from stream_ensemble.settings.topic_checks import topic_problems
 
+#: As many as a bit mask has room for.
+MOST_MEMBERS = 64
 #: How far a prior may be from summing to 1.
 PRIOR_TOLERANCE = 1e-6
 
@@ -115,6 +117,14 @@ def _members(path: Path, ensemble: Ensemble) -> Iterator[Problem]:
     yield from _repeated(at, ensemble.required)
     for name in sorted(set(ensemble.required) - set(ensemble.members)):
         yield Problem(at, f"no such member; members are {', '.join(ensemble.members)}", shown(name))
+    at = (*path, "shadows")
+    yield from _repeated(at, ensemble.shadows)
+    for name in sorted(set(ensemble.shadows) & set(ensemble.members)):
+        yield Problem(at, "expected no member of `members`: it is awaited already", shown(name))
+    if len(everyone(ensemble)) > MOST_MEMBERS:
+        yield Problem(
+            at, f"expected at most {MOST_MEMBERS} members and shadows together", str(len(everyone(ensemble)))
+        )
     if ensemble.early_decision and ensemble.learning.algorithm == "bank":
         yield Problem(
             (*path, "early_decision"),
@@ -170,7 +180,7 @@ def _learning(path: Path, ensemble: Ensemble) -> Iterator[Problem]:
     if weights is None:
         yield Problem(at, 'missing; algorithm "fixed" needs the weight of every member')
         return
-    for name in sorted(weights.keys() - set(members)):
+    for name in sorted(weights.keys() - set(everyone(ensemble))):
         yield Problem((*at, name), f"no such member; members are {', '.join(members)}")
     for name in sorted(set(members) - weights.keys()):
         yield Problem((*at, name), "missing; every member needs a weight")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stream_ensemble.core.learning import contribution, credit_block
 from stream_ensemble.core.learning.contribution import Contribution, Vector
+from stream_ensemble.core.learning.membership import WARM_LABELS, Membership
 from stream_ensemble.errors import StateError
 from stream_ensemble.messages import CreditBlock, WeightsVersion
 from stream_ensemble.stores.contributions import Order, Stored
@@ -29,6 +30,8 @@ class CreditSnapshot:
         version: generation, labels learned, digest of the contributions' orders.
         pins: which requests are fused with other weights; the credit of a label is that of ``values`` all the
             same.
+        counted: labels that members were charged with a warm share for, over all of them; None: none were.
+        membership: who is awaited and who has a warm share; None: as the settings have it.
     """
 
     digest: str
@@ -36,6 +39,8 @@ class CreditSnapshot:
     values: NDArray[np.float64]
     version: WeightsVersion
     pins: Pins | None = None
+    counted: NDArray[np.float64] | None = None
+    membership: Membership | None = None
 
 
 class Crediting(Protocol):
@@ -110,4 +115,4 @@ def snapshot_of(
         n=whole.n,
         digest=hashlib.blake2b(orders.encode(), digest_size=8).hexdigest(),
     )
-    return CreditSnapshot(digest, block, values, version)
+    return CreditSnapshot(digest, block, values, version, counted=whole.sums.get(WARM_LABELS))

@@ -6,12 +6,14 @@ with them and who wrote it, so that its owner can tell whether to trust it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from msgspec import Struct
 
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.records import Known
+from stream_ensemble.messages import Trial
 
 
 class Position(Struct, frozen=True, array_like=True):
@@ -28,6 +30,11 @@ class Position(Struct, frozen=True, array_like=True):
     fused_until: int = 0
 
 
+def newest(late: Mapping[str, Trial]) -> int:
+    """Append time (ms) of the newest of what shadows said of one request: it expires by that."""
+    return max(trial.appended for trial in late.values())
+
+
 class LabelStore(Known, Protocol):
     """A ``Known`` that takes changes in, flush by flush. Owned by one task; no method waits for a network."""
 
@@ -36,12 +43,12 @@ class LabelStore(Known, Protocol):
         ...
 
     def write(self, changes: Changes, position: Position) -> None:
-        """Take in the answers, verdicts and blocks of one flush and the position, all or nothing."""
+        """Take in one flush (answers, verdicts, blocks, late trials) and the position, all or nothing."""
         ...
 
     def expire(self, appended_before: int, limit: int) -> int:
         """Forget answers and learned verdicts whose own append time (ms) is before, and credit blocks that no
-        record appended since carried; at most ``limit`` of each. Parked labels stay.
+        record appended since carried, and late trials; at most ``limit`` of each. Parked labels stay.
 
         Returns how many answers went.
         """

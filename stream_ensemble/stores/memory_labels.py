@@ -6,8 +6,8 @@ import heapq
 
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.records import Answer, Verdict
-from stream_ensemble.messages import CreditBlock
-from stream_ensemble.stores.labels import Position
+from stream_ensemble.messages import CreditBlock, Trial
+from stream_ensemble.stores.labels import Position, newest
 
 
 class MemoryLabelStore:
@@ -19,6 +19,7 @@ class MemoryLabelStore:
         self._verdicts: dict[str, Verdict] = {}
         self._parked: dict[str, Verdict] = {}
         self._blocks: dict[str, tuple[int, CreditBlock]] = {}
+        self._trials: dict[str, dict[str, Trial]] = {}
 
     def position(self) -> Position | None:
         """See ``LabelStore``."""
@@ -46,10 +47,20 @@ class MemoryLabelStore:
         """See ``Known``."""
         return len(self._parked)
 
+    def trials(self, request_id: str) -> dict[str, Trial]:
+        """See ``Known``."""
+        return self._trials.get(request_id, {})
+
+    def has_trials(self) -> bool:
+        """See ``Known``."""
+        return bool(self._trials)
+
     def write(self, changes: Changes, position: Position) -> None:
         """See ``LabelStore``."""
         self._answers.update(changes.answers)
         self._blocks.update(changes.blocks)
+        for request_id, late in changes.late.items():
+            self._trials[request_id] = {**self.trials(request_id), **late}
         for request_id, verdict in changes.verdicts.items():
             self._verdicts.pop(request_id, None)
             self._parked.pop(request_id, None)
@@ -64,6 +75,7 @@ class MemoryLabelStore:
             del self._answers[request_id]
         self._verdicts = {k: v for k, v in self._verdicts.items() if v.appended >= appended_before}
         self._blocks = {k: v for k, v in self._blocks.items() if v[0] >= appended_before}
+        self._trials = {k: v for k, v in self._trials.items() if newest(v) >= appended_before}
         return len(old)
 
     def clear(self) -> None:

@@ -15,7 +15,7 @@ from stream_ensemble.core.learning.algorithm import Algorithm
 from stream_ensemble.core.learning.control import NOTHING, joined, pin_of
 from stream_ensemble.core.learning.fixed import Fixed
 from stream_ensemble.errors import StateError
-from stream_ensemble.messages import Pin, PinnedWeights
+from stream_ensemble.messages import ControlState, Pin, PinnedWeights
 from stream_ensemble.stores.contributions import Stored
 from stream_ensemble.stores.control_state import state_of
 
@@ -54,6 +54,11 @@ class Pins:
         """Take the control states by partition; what they come to never goes back."""
         state, self.refused = state_of(fields)
         self._state = joined((self._state, state))
+
+    @property
+    def state(self) -> ControlState:
+        """What the control records come to."""
+        return self._state
 
     def of(self, segment: str | None) -> Pinned | None:
         """What requests of a segment are fused with instead of the learned weights."""

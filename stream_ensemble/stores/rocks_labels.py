@@ -1,7 +1,8 @@
 """Labels in RocksDB: one database per partition, a few megabytes of memory, one write batch per flush.
 
 Keys, by their first byte: ``a`` answer by request id, ``v`` verdict by request id, ``b`` credit block by
-digest; ``A``, ``V``, ``B`` the same by time, for expiry; ``P`` parked labels by time; ``=`` the position.
+digest, ``t`` what shadows said late by request id; ``A``, ``V``, ``B``, ``T`` the same by time, for expiry;
+``P`` parked labels by time; ``=`` the position.
 Times are eight bytes, the most significant first, so that the order of keys is the order of time.
 """
 
@@ -19,8 +20,8 @@ from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdic
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.records import Answer, Verdict
 from stream_ensemble.errors import StateError
-from stream_ensemble.messages import CreditBlock
-from stream_ensemble.stores.labels import Position
+from stream_ensemble.messages import CreditBlock, Trial
+from stream_ensemble.stores.labels import Position, newest
 
 _POSITION = b"="
 _TIME = Layout(">Q")
@@ -28,6 +29,7 @@ _ANSWER = Layout(">QQ")
 _encode = msgspec.msgpack.Encoder().encode
 _decode_verdict = msgspec.msgpack.Decoder(Verdict).decode
 _decode_block = msgspec.msgpack.Decoder(tuple[int, CreditBlock]).decode
+_decode_trials = msgspec.msgpack.Decoder(dict[str, Trial]).decode
 _decode_position = msgspec.msgpack.Decoder(Position).decode
 
 #: How many directories are tried: a stopped process keeps its lock, and its successor must not wait for it.
@@ -50,6 +52,7 @@ class RocksLabelStore:
         self._db = _open(path)
         self._swept: dict[bytes, int] = {}
         self._parked_count = sum(1 for _ in self._scan(b"P", None))
+        self._has_trials = any(True for _ in self._scan(b"T", None))
 
     def position(self) -> Position | None:
         """See ``LabelStore``."""
@@ -87,6 +90,15 @@ class RocksLabelStore:
         """See ``Known``."""
         return self._parked_count
 
+    def trials(self, request_id: str) -> dict[str, Trial]:
+        """See ``Known``."""
+        raw = self._db.get(b"t" + request_id.encode())
+        return {} if raw is None else _decode_trials(raw)
+
+    def has_trials(self) -> bool:
+        """See ``Known``."""
+        return self._has_trials
+
     def write(self, changes: Changes, position: Position) -> None:
         """See ``LabelStore``."""
         batch = WriteBatch(raw_mode=True)
@@ -100,9 +112,14 @@ class RocksLabelStore:
         parked = self._parked_count
         for request_id, verdict in changes.verdicts.items():
             parked += self._put_verdict(batch, request_id, verdict)
+        for request_id, late in changes.late.items():
+            name = request_id.encode()
+            batch.put(b"t" + name, _encode({**self.trials(request_id), **late}))
+            batch.put(self._by_time(b"T", newest(late), name), b"")
         batch.put(_POSITION, _encode(position))
         self._db.write(batch)
         self._parked_count = parked
+        self._has_trials = self._has_trials or bool(changes.late)
 
     def expire(self, appended_before: int, limit: int) -> int:
         """See ``LabelStore``."""
@@ -118,6 +135,7 @@ class RocksLabelStore:
             gone += 1
         self._expire_verdicts(batch, appended_before, limit)
         self._expire_blocks(batch, appended_before, limit)
+        self._expire_trials(batch, appended_before, limit)
         self._db.write(batch)
         return gone
 
@@ -128,6 +146,7 @@ class RocksLabelStore:
         self._db = _open(self._path)
         self._swept.clear()
         self._parked_count = 0
+        self._has_trials = False
 
     def close(self) -> None:
         """See ``LabelStore``."""
@@ -160,6 +179,15 @@ class RocksLabelStore:
             raw = self._db.get(b"b" + key[9:])
             if raw is not None and _decode_block(raw)[0] < appended_before:
                 batch.delete(b"b" + key[9:])
+            batch.delete(key)
+
+    def _expire_trials(self, batch: WriteBatch, appended_before: int, limit: int) -> None:
+        if not self._has_trials:
+            return
+        for _, key in zip(range(limit), self._scan(b"T", appended_before), strict=False):
+            late = self.trials(key[9:].decode())
+            if late and newest(late) < appended_before:
+                batch.delete(b"t" + key[9:])
             batch.delete(key)
 
     def _scan(self, kind: bytes, before: int | None) -> Iterator[bytes]:

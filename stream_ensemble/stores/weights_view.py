@@ -14,9 +14,10 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from stream_ensemble.config import Settings, topic_names
+from stream_ensemble.config import Settings, everyone, topic_names
 from stream_ensemble.core.learning.additive import Additive
 from stream_ensemble.core.learning.choose import LEARN_NOTHING, make
+from stream_ensemble.core.learning.membership import membership
 from stream_ensemble.core.learning.segment_mixture import SegmentMixture
 from stream_ensemble.errors import ServerUnavailableError, StreamEnsembleError
 from stream_ensemble.kafka.security import client_options
@@ -60,6 +61,7 @@ class WeightsView:
             instead.
         poll_interval_s: how often Redis is looked at, and the least time between two adoptions.
         segments: most segments held at a time.
+        shadows: how many of the algorithm's last members the settings have in shadow.
         clock: monotonic seconds.
 
     Attributes:
@@ -79,6 +81,7 @@ class WeightsView:
         read_log: ReadLog | None = None,
         poll_interval_s: float = 0.25,
         segments: int = 0,
+        shadows: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.degraded: str | None = None
@@ -89,6 +92,8 @@ class WeightsView:
         self._store = store
         self._key = Key(task)
         self._joined = JoinedContributions(partitions)
+        begin = len(algorithm.members) - shadows
+        self._members, self._shadows = algorithm.members[:begin], algorithm.members[begin:]
         self._pool = Pool(algorithm)
         self._pins = Pins(algorithm)
         self._read_log = read_log
@@ -181,7 +186,10 @@ class WeightsView:
 
     def _adopt(self) -> None:
         self._pins.take(self._joined.fields(CONTROLS))
-        self._current = replace(self._pool.snapshot(self._joined.fields(self._key)), pins=self._pins)
+        learned = self._pool.snapshot(self._joined.fields(self._key))
+        generation, counted = learned.version.generation, learned.counted
+        who = membership(self._pins.state, self._members, self._shadows, generation, counted)
+        self._current = replace(learned, pins=self._pins, membership=who)
         self._adopted_at = self._clock()
         self.segments.begin(self._current.version.generation)
 
@@ -284,10 +292,11 @@ def view_of(settings: Settings, name: str) -> WeightsView:
 
     return WeightsView(
         RedisContributionStore(settings.redis, RedisKeys(settings.app, name)),
-        make(config.learning, config.task, tuple(config.members)),
+        make(config.learning, config.task, everyone(config)),
         task=config.task.name,
         partitions=config.partitions,
         read_log=read_log,
         poll_interval_s=settings.redis.poll_interval_ms / 1000,
         segments=segments,
+        shadows=len(config.shadows),
     )

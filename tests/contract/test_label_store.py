@@ -12,7 +12,7 @@ import pytest
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.records import Answer, Verdict
 from stream_ensemble.errors import StateError
-from stream_ensemble.messages import CreditBlock
+from stream_ensemble.messages import CreditBlock, Trial
 from stream_ensemble.stores.labels import LabelStore, Position
 from stream_ensemble.stores.memory_labels import MemoryLabelStore
 from stream_ensemble.stores.rocks_labels import RocksLabelStore, open_label_store
@@ -47,6 +47,42 @@ def test_an_empty_store_knows_nothing_and_has_no_position(store: LabelStore) -> 
     assert store.parked(2**40, 10) == []
     assert store.parked_count() == 0
     assert store.expire(2**40, 10) == 0
+
+
+def trial(member: str, appended: int, share: float = 0.5) -> Trial:
+    output = [share, 1 - share]
+    return Trial(
+        version=1,
+        kind="trial",
+        request_id="ü",
+        member=member,
+        output=output,
+        appended=appended,
+        source=("p", 0, 3, 1),
+    )
+
+
+def test_what_shadows_said_late_is_kept_by_member_the_first_of_each_and_expires(store: LabelStore) -> None:
+    assert not store.has_trials()
+    assert store.trials("ü") == {}
+    changes = Changes(store)
+    changes.keep_trial(trial("s", 100))
+    changes.keep_trial(trial("s", 101, 0.9))
+    assert changes.trials("ü") == {"s": trial("s", 100)}
+    store.write(changes, HERE)
+    assert store.has_trials()
+    changes = Changes(store)
+    changes.keep_trial(trial("s", 300, 0.1))
+    changes.keep_trial(trial("t", 200))
+    assert changes.trials("ü") == {"s": trial("s", 100), "t": trial("t", 200)}
+    store.write(changes, HERE)
+    store.expire(200, 10)
+    assert store.trials("ü") == {"s": trial("s", 100), "t": trial("t", 200)}
+    store.expire(201, 10)
+    assert store.trials("ü") == {}
+    store.write(changes, HERE)
+    store.clear()
+    assert not store.has_trials()
 
 
 def test_gives_back_what_was_written(store: LabelStore) -> None:

@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 
 from stream_ensemble import compiled
 from stream_ensemble.core.join.records import Cause, Status
+from stream_ensemble.core.learning.membership import Membership
 from stream_ensemble.kafka.encode import FusedFormat, FusedRows, plain
 from stream_ensemble.kafka.encode_fast import fast
 from stream_ensemble.messages import Credit, CreditBlock, Fused, WeightsVersion
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "schemas" / "fused.schema.json").read_text())
+shares = st.sampled_from([0.0, 0.1, 0.25])
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
 numbers = st.floats(0, 1, allow_subnormal=True) | st.sampled_from([0.0, -0.0, 5e-324, 1e-7, 1.0, 0.1 + 0.2])
 
@@ -60,6 +62,7 @@ def batches(draw: st.DrawFn) -> tuple[FusedRows, FusedFormat]:
         version=WeightsVersion(generation=0, n=draw(st.integers(0, 2**40)), digest="d"),
         degraded=draw(st.none() | st.just("redis-away")),
         credit=draw(st.none() | st.just(Credit(everywhere="e"))),
+        members=draw(st.none() | st.builds(Membership, masks, st.just(()) | st.tuples(*[shares] * k))),
         blocks=draw(st.none() | st.just({"e": block})),
         traces=draw(st.dictionaries(st.integers(0, r - 1), st.just(b"00-1-2-01"))),
     )
@@ -89,6 +92,11 @@ def test_what_is_written_reads_back_and_fits_the_schema(batch: tuple[FusedRows, 
         record = msgspec.json.decode(value, type=Fused)
         assert record.request_id.encode() == rows.ids[r]
         assert record.status == Status(rows.status[r]).name.lower()
+        awaited = rows.members.awaited if rows.members else 2 ** len(form.members) - 1
+        awake = [name for k, name in enumerate(form.members) if int(rows.awake[r]) >> k & 1]
+        in_shadow = [name for name in awake if not awaited >> form.members.index(name) & 1]
+        assert list(record.shadow or ()) == in_shadow
+        assert set(record.warm or ()) <= set(awake)
         for k, member in enumerate(form.members):
             if int(rows.awake[r]) >> k & 1:
                 assert record.components[member] == rows.components[r, k].tolist()

@@ -61,7 +61,7 @@ credits_ = st.builds(
 
 control_numbers = st.integers(1, 2**53)
 control_ids = st.text("0123456789abcdef", min_size=1, max_size=64)
-authorities = st.sampled_from(["operator", "guardrail"])
+authorities = st.sampled_from(["operator", "guardrail", "admission"])
 pinned = st.builds(
     m.PinnedWeights,
     weights=st.dictionaries(name, st.floats(0, 1e300), max_size=3),
@@ -75,6 +75,19 @@ pins = st.builds(
     segment=optional(name),
     at=optional(times),
     pinned=optional(pinned),
+)
+
+warm = {"share": st.floats(0, 1, exclude_max=True), "labels": st.floats(0, 1e300)}
+admissions = st.builds(
+    m.Admission,
+    member=name,
+    number=control_numbers,
+    id=control_ids,
+    by=authorities,
+    at=optional(times),
+    admitted=st.booleans(),
+    generation=st.integers(0, 2**31 - 1),
+    **warm,
 )
 
 MESSAGES: dict[str, st.SearchStrategy[Any]] = {
@@ -127,6 +140,8 @@ MESSAGES: dict[str, st.SearchStrategy[Any]] = {
         weights_version=versions,
         degraded=optional(name),
         credit=optional(credits_),
+        shadow=optional(st.lists(text, max_size=3).map(tuple)),
+        warm=optional(st.dictionaries(text, number, max_size=3)),
         config=text,
     ),
     "feedback": st.builds(
@@ -152,12 +167,23 @@ MESSAGES: dict[str, st.SearchStrategy[Any]] = {
         **head("control"),
         number=control_numbers,
         id=control_ids,
-        action=st.sampled_from(["pin", "unpin", "reset"]),
+        action=st.sampled_from(["pin", "unpin", "reset", "admit", "retire"]),
         by=authorities,
         at=optional(times),
         segment=optional(name),
         pinned=optional(pinned),
         generation=optional(st.integers(0, 2**31 - 1)),
+        member=optional(name),
+        **warm,
+    ),
+    "trial": st.builds(
+        m.Trial,
+        **head("trial"),
+        request_id=name,
+        member=name,
+        output=numbers,
+        appended=times,
+        source=sources,
     ),
     "controls": st.builds(
         m.Controls,
@@ -171,6 +197,7 @@ MESSAGES: dict[str, st.SearchStrategy[Any]] = {
             number=st.integers(0, 2**53),
             id=text,
             pins=st.lists(pins, max_size=3).map(tuple),
+            members=st.lists(admissions, max_size=3).map(tuple),
         ),
     ),
     "weights": st.builds(

@@ -261,9 +261,7 @@ BUGS: dict[str, Bug] = {
     "duplicate label check dropped": Bug(
         matching, "_take_label", rewritten("before is not None and new.place <= before.place", "False")
     ),
-    "correction counted as a new label": Bug(
-        matching, "_charges", rewritten("new.weight, 1, before is None", "new.weight, 1, True")
-    ),
+    "correction counted as a new label": Bug(matching, "_charges", rewritten("before is None,", "True,")),
     "correction does not take the old label back": Bug(
         matching, "_charges", rewritten("if before is None:", "if True:")
     ),

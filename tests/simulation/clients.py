@@ -325,6 +325,9 @@ class Client:
         #: Fences under way, and whether their partitions were added already.
         self._fencing: dict[str, bool] = {}
 
+    def add_topic(self, topic: str) -> None:
+        """Every topic is known here."""
+
     async def _wait_on_metadata(self, topic: str) -> None:
         """Every topic is known."""
 

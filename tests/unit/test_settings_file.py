@@ -131,6 +131,22 @@ def test_a_minimal_file_gets_the_defaults_of_config() -> None:
             "[ensembles.digits]",
             "learning.guardrail.least_labels = 201",
         ),
+        ('shadows = ["s", "s"]', "[ensembles.digits]", '"s" stands there 2 times'),
+        (
+            'shadows = ["forest"]',
+            "[ensembles.digits]",
+            'ensembles.digits.shadows = "forest": expected no member of `members`: it is awaited already',
+        ),
+        (
+            f"shadows = {[f's{n}' for n in range(62)]}",
+            "[ensembles.digits]",
+            "expected at most 64 members and shadows together",
+        ),
+        (
+            "learning.admission.share = 1.0",
+            "[ensembles.digits]",
+            "ensembles.digits.learning.admission.share = 1.0: expected",
+        ),
         (
             "lateness_horizon_s = 0.5",
             "[ensembles.digits]",

@@ -9,9 +9,13 @@ import numpy as np
 
 from stream_ensemble.core.learning import credit_block
 from stream_ensemble.core.learning.contribution import Contribution, to_bytes
+from stream_ensemble.core.learning.control import NOTHING, applied
+from stream_ensemble.core.learning.membership import Membership
 from stream_ensemble.core.learning.ml_poly import MLPoly
 from stream_ensemble.errors import ServerUnavailableError
+from stream_ensemble.messages import Control
 from stream_ensemble.stores.contributions import Change, Key, Marker, Order, Stored
+from stream_ensemble.stores.control_state import CONTROLS, encode_state
 from stream_ensemble.stores.memory_contributions import MemoryContributionStore
 from stream_ensemble.stores.weights_view import WeightsView
 
@@ -254,3 +258,29 @@ async def test_adopts_at_most_once_per_interval_however_often_it_is_hinted() -> 
     # The view's clock stands still, so after each adoption it waits for a whole interval.
     assert 1 < len(seen) <= 2 + intervals
     await world.view.stop()
+
+
+async def test_who_is_admitted_and_how_warm_follows_control_states_and_labels() -> None:
+    store = MemoryContributionStore()
+    view = WeightsView(store, MLPoly(("a", "b", "s")), task="class", partitions=2, shadows=1)
+    for partition in range(2):
+        await store.mark(partition, Marker(Order(0, 0, 0), complete=True))
+    await view.refresh()
+    assert view.current().membership in (None, Membership(0b011))
+    admit = Control(
+        version=1, kind="control", number=1, id="x", action="admit", member="s", share=0.2, labels=100.0
+    )
+    states = [encode_state(applied(NOTHING, admit)), encode_state(NOTHING)]
+    # One owner has applied it: that is enough, and which of the two counts the labels makes no difference.
+    for partition, (state, labels) in enumerate(zip(states, (10.0, 40.0), strict=True)):
+        members = ("s", "a") if partition else ("a", "b", "s")
+        counted = np.array([labels if name == "s" else 0.0 for name in members])
+        part = Contribution(members, {"R": np.ones(len(members)), "warm/labels": counted}, {}, 1, 1.0)
+        order = Order(0, 1, 1)
+        await store.publish(partition, [Change(WHOLE, order, to_bytes(part)), Change(CONTROLS, order, state)])
+        await store.mark(partition, Marker(order, complete=True))
+    await view.refresh()
+    membership = view.current().membership
+    assert membership is not None
+    assert membership.awaited == 0b111
+    np.testing.assert_allclose(membership.shares, (0.0, 0.0, 0.1))

@@ -34,6 +34,7 @@ from stream_ensemble.messages import (
     Fused,
     Prediction,
     Request,
+    Trial,
     Weights,
 )
 
@@ -43,6 +44,7 @@ _prediction = msgspec.json.Decoder(Prediction).decode
 _request = msgspec.json.Decoder(Request).decode
 _feedback = msgspec.json.Decoder(Feedback).decode
 _control = msgspec.json.Decoder(Control).decode
+_trial = msgspec.json.Decoder(Trial).decode
 _fused = msgspec.json.Decoder(Fused).decode
 _applied = msgspec.json.Decoder(Applied).decode
 _weights = msgspec.json.Decoder(Weights).decode
@@ -205,8 +207,18 @@ def _label_in(value: bytes) -> list[tuple[int, Any]]:
         return [(0, _feedback(value))]
     except msgspec.MsgspecError:
         # One that is not understood is dead-lettered as a label would be.
+        if _is_trial(value):
+            return []
         checked(_control(value))
         return []
+
+
+def _is_trial(value: bytes) -> bool:
+    """Is it what a member in shadow said late?"""
+    try:
+        return bool(_trial(value))
+    except msgspec.MsgspecError:
+        return False
 
 
 def read_fused(chunk: Iterable[tuple[Any, int, int]]) -> Read:

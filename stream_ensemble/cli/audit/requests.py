@@ -72,6 +72,7 @@ class _View:
         used: predictions that a first fused record names as a source. P.
         late: predictions in the late topic. P.
         candidates: predictions that could be used: not dead, not beyond the lateness horizon. P.
+        leading: those of them that could open the request: not of a member in shadow. P.
     """
 
     predictions: Rows
@@ -88,6 +89,7 @@ class _View:
     used: NDArray[np.bool_]
     late: NDArray[np.bool_]
     candidates: NDArray[np.bool_]
+    leading: NDArray[np.bool_]
 
 
 def _view(bucket: Bucket, terms: Terms) -> _View:
@@ -95,8 +97,11 @@ def _view(bucket: Bucket, terms: Terms) -> _View:
     components = bucket["components"]
     (p, r, f, c), count = numbered([predictions, requests, fused, components])
     candidates = ~predictions["dead"] & ~predictions["beyond"]
+    leading = candidates
+    if terms.shadows:
+        leading = candidates & ~np.isin(predictions["member"], list(terms.shadows))
     began = np.full(count, _NEVER)
-    np.minimum.at(began, p[candidates], predictions["appended"][candidates])
+    np.minimum.at(began, p[leading], predictions["appended"][leading])
     asked = ~requests["dead"]
     np.minimum.at(began, r[asked], requests["appended"][asked])
     end = np.full(count, -1, np.int64)
@@ -109,7 +114,7 @@ def _view(bucket: Bucket, terms: Terms) -> _View:
     used = np.isin(predictions["place"], components["place"][of_first])
     return _View(
         predictions, requests, fused, components, p, r, f, c,
-        began, end, _inside(began, terms), used, late, candidates,
+        began, end, _inside(began, terms), used, late, candidates, leading,
     )  # fmt: skip
 
 
@@ -124,7 +129,7 @@ def _inside(began: NDArray[np.int64], terms: Terms) -> NDArray[np.bool_]:
 def _count_requests(view: _View, terms: Terms, tally: Tally) -> None:
     ended = view.end >= 0
     count = len(view.end)
-    opens = view.candidates & ~view.late
+    opens = view.leading & ~view.late
     opened = _any(count, view.of_prediction[opens]) | _any(count, view.of_request[~view.requests["dead"]])
     decided = _any(count, view.of_prediction[opens & view.predictions["decided"]])
     decided |= _any(count, view.of_request[~view.requests["dead"] & view.requests["decided"]])
@@ -149,9 +154,7 @@ def _count_requests(view: _View, terms: Terms, tally: Tally) -> None:
     if terms.whole:
         nothing = ended & (view.began == _NEVER)
         tally.accuse(Offence.OF_NOTHING, terms.partition, view.fused["place"][view.end[nothing]])
-        unended = (
-            view.inside & ~ended & ~opened & _any(count, view.of_prediction[view.candidates & view.late])
-        )
+        unended = view.inside & ~ended & ~opened & _any(count, view.of_prediction[view.leading & view.late])
         tally.accuse(Offence.LATE_UNENDED, terms.partition, _a_record_of(view, unended))
 
 
@@ -210,7 +213,9 @@ def _count_predictions(view: _View, terms: Terms, tally: Tally) -> None:
     first = np.zeros(len(predictions), np.bool_)
     pairs = of[alone] * 64 + predictions["member"][alone]
     first[np.flatnonzero(alone)] = firsts(pairs, predictions["place"][alone])
-    asleep = ended & first & (fused["asleep"][end] & bit != 0) & (predictions["answer"] != Answer.OUTPUT)
+    # Who was not expected, as in shadow, may have said that it has no output: then nothing is said of it.
+    told = fused["missing"][end] | fused["unneeded"][end]
+    asleep = ended & first & (told & bit == 0) & (predictions["answer"] != Answer.OUTPUT)
     unneeded = ended & (fused["unneeded"][end] & bit != 0)
 
     take("dead-lettered", predictions["dead"])

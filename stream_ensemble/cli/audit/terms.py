@@ -79,6 +79,7 @@ class Terms:
         whole: every topic was read from its very first record.
         fused_begins: append time of the first fused record there is; None where the topic was never cut.
         newest: the latest append time read.
+        shadows: members (numbers) that the settings have in shadow: what they say opens nothing.
     """
 
     partition: int
@@ -92,3 +93,4 @@ class Terms:
     fused_begins: int | None = None
     newest: int = 0
     silences: dict[int, Silences] = field(default_factory=dict)
+    shadows: frozenset[int] = frozenset()

@@ -73,7 +73,7 @@ class Audit:
         self._window = window
         self._folder = folder
         self._tolerance_ms = tolerance_ms
-        self._members = {name: number for number, name in enumerate(ensemble.members)}
+        self._members = {name: number for number, name in enumerate(config.everyone(ensemble))}
         self._dead: dict[TopicPartition, NDArray[np.uint64]] = {}
         self._moved = Buckets(_made(folder / "moved"), {"moved": rows.MOVED})
         self.reasons: Counter[str] = Counter()
@@ -173,6 +173,7 @@ class _Partition:
             fused_begins=(self._fused_begins or self._newest + 1) if cut else None,
             newest=self._newest,
             silences={number: finder.silences() for number, finder in self._silences.items()},
+            shadows=frozenset(audit._members[name] for name in audit._ensemble.shadows),
         )
 
     async def _read_fused(self, tp: TopicPartition) -> None:

@@ -16,12 +16,16 @@ from stream_ensemble.messages import Feedback, Fused
 
 
 class _Kind(msgspec.Struct):
-    kind: Literal["fused", "feedback", "control"]
+    kind: Literal["fused", "feedback", "control", "trial"]
 
 
 _kind = msgspec.json.Decoder(_Kind).decode
 _fused = msgspec.json.Decoder(Fused).decode
 _feedback = msgspec.json.Decoder(Feedback).decode
+
+
+#: Kinds of records that stand in the feedback topic beside labels.
+_NEITHER = ("control", "trial")
 
 
 @dataclass(slots=True)
@@ -33,6 +37,9 @@ class _Topics:
 
     def take(self, message: Fused | Feedback) -> None:
         if isinstance(message, Fused):
+            # Whoever is in shadow is no member yet.
+            for name in message.shadow or ():
+                message.components.pop(name, None)
             self.answers.setdefault(message.request_id, message)
             return
         before = self.labels.get(message.request_id)
@@ -62,7 +69,7 @@ def read_messages(path: Path) -> Raw:
             if line.strip():
                 try:
                     kind = _kind(line).kind
-                    if kind != "control":
+                    if kind not in _NEITHER:
                         topics.take(_fused(line) if kind == "fused" else _feedback(line))
                 except msgspec.MsgspecError as error:
                     raise SettingsError(f"line {number} is no fused or feedback record: {error}") from None

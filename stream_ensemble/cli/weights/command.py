@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from stream_ensemble.cli.weights import controlling, differing, listing, recomputing, showing
+from stream_ensemble.cli.weights import controlling, differing, listing, membering, recomputing, showing
 
 _ACTIONS = (
     listing.add_action,
@@ -14,6 +14,8 @@ _ACTIONS = (
     controlling.add_pin,
     controlling.add_unpin,
     controlling.add_reset,
+    membering.add_admit,
+    membering.add_retire,
 )
 
 

@@ -37,7 +37,7 @@ def add_pin(actions: Any) -> None:
         "--from", dest="file", type=Path, metavar="FILE", help='from `show --json`, or {"MEMBER": WEIGHT}'
     )
     which.add_argument("--uniform", action="store_true", help="the same weight for every member")
-    _add_common(parser, _pin, segment=True)
+    add_common(parser, _pin, segment=True)
 
 
 def add_unpin(actions: Any) -> None:
@@ -47,7 +47,7 @@ def add_unpin(actions: Any) -> None:
         help="fuse with the learned weights again",
         description="Takes a pin back: every fuser fuses with what has been learned meanwhile.",
     )
-    _add_common(parser, _unpin, segment=True)
+    add_common(parser, _unpin, segment=True)
 
 
 def add_reset(actions: Any) -> None:
@@ -58,10 +58,11 @@ def add_reset(actions: Any) -> None:
         description="Begins a new generation with nothing learned, in all segments. Labels of requests that "
         "were fused with older weights change nothing any more. A pin stays.",
     )
-    _add_common(parser, _reset, segment=False)
+    add_common(parser, _reset, segment=False)
 
 
-def _add_common(parser: argparse.ArgumentParser, act: Any, *, segment: bool) -> None:
+def add_common(parser: argparse.ArgumentParser, act: Any, *, segment: bool) -> None:
+    """The arguments of every command that is a control record."""
     if segment:
         parser.add_argument("--segment", metavar="NAME", help="only requests of this segment")
     parser.add_argument(
@@ -92,7 +93,7 @@ def _pin(args: argparse.Namespace) -> int:
     else:
         pinned, what = _current(ensemble, live, args.segment)
     control = new_control(live, "pin", segment=args.segment, pinned=pinned)
-    return _order(args, settings, ensemble, control, f"pin to {what}{_of(args.segment)}")
+    return order(args, settings, ensemble, control, f"pin to {what}{_of(args.segment)}")
 
 
 def _current(ensemble: LearnedEnsemble, live: Live, segment: str | None) -> tuple[PinnedWeights, str]:
@@ -110,7 +111,7 @@ def _unpin(args: argparse.Namespace) -> int:
     if pin is None or (pin.by, pin.segment) != ("operator", args.segment):
         raise StreamEnsembleError(f"{ensemble.name} is not pinned{_of(args.segment)}; nothing was sent")
     control = new_control(live, "unpin", segment=args.segment)
-    return _order(args, settings, ensemble, control, f"unpin{_of(args.segment)}")
+    return order(args, settings, ensemble, control, f"unpin{_of(args.segment)}")
 
 
 def _reset(args: argparse.Namespace) -> int:
@@ -118,16 +119,17 @@ def _reset(args: argparse.Namespace) -> int:
     live = asyncio.run(read_live(settings, ensemble))
     control = new_control(live, "reset", generation=live.generation + 1)
     what = f"reset; generation {control.generation} begins with nothing learned"
-    return _order(args, settings, ensemble, control, what)
+    return order(args, settings, ensemble, control, what)
 
 
 def _of(segment: str | None) -> str:
     return "" if segment is None else f" in segment {segment}"
 
 
-def _order(
+def order(
     args: argparse.Namespace, settings: Settings, ensemble: LearnedEnsemble, control: Control, what: str
 ) -> int:
+    """Send a control record and say what became of it."""
     ordered = asyncio.run(send(settings, ensemble, control, args.wait))
     if args.json:
         print_json(_as_json(ensemble, ordered))

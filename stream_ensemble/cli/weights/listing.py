@@ -13,7 +13,7 @@ from stream_ensemble.cli.weights.chosen import (
     chosen_ensemble,
     shown_key,
 )
-from stream_ensemble.cli.weights.live import Live, in_topic, pin_lines, read_live
+from stream_ensemble.cli.weights.live import Live, in_topic, member_lines, pin_lines, read_live
 from stream_ensemble.cli.weights.printing import ago, print_json, print_table
 from stream_ensemble.learner.ensemble import LearnedEnsemble
 from stream_ensemble.stores.contributions import Key
@@ -38,8 +38,9 @@ def run(args: argparse.Namespace) -> int:
     rows = [_row(ensemble, live, key) for key in sorted(live.topic, key=lambda k: (k.task, k.segment or ""))]
     if args.json:
         pins = [pin for pin in live.controls.pins if pin.pinned is not None]
+        members = {"members": live.controls.members}
         redis = live.redis_away or "there"
-        print_json({"ensemble": ensemble.name, "redis": redis, "keys": rows, "pins": pins})
+        print_json({"ensemble": ensemble.name, "redis": redis, "keys": rows, "pins": pins} | members)
         return 0
     print_table(
         f"weights of {ensemble.name} ({ensemble.algorithm.name}, {live.partitions} partitions)",
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
             for row in rows
         ],
     )
-    for line in pin_lines(live):
+    for line in (*pin_lines(live), *member_lines(ensemble, live)):
         print(line)
     if live.redis_away:
         print(live.redis_away)

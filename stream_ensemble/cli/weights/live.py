@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from aiokafka.errors import KafkaError
 
-from stream_ensemble.config import Settings
+from stream_ensemble.config import Settings, everyone
+from stream_ensemble.core.learning.membership import admissions, awaited_by
+from stream_ensemble.core.learning.trial import Record, record_of
 from stream_ensemble.errors import ServerUnavailableError
 from stream_ensemble.kafka.admin import PATIENCE_S
 from stream_ensemble.kafka.reachability import explain_unreachable
@@ -22,6 +24,7 @@ from stream_ensemble.stores.credit_snapshot import CreditSnapshot, Pool
 from stream_ensemble.stores.redis_contributions import RedisContributionStore
 from stream_ensemble.stores.redis_keys import RedisKeys
 from stream_ensemble.stores.weights_topic import PartitionLog, Written
+from stream_ensemble.stores.whole import whole_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,33 @@ def pin_lines(live: Live) -> Iterator[str]:
             weights = ", ".join(f"{name} {weight:.4g}" for name, weight in pin.pinned.weights.items())
             where = "all requests" if pin.segment is None else f"requests of segment {pin.segment}"
             yield f"pinned by the {pin.by} (control record {pin.number}): {where} are fused with {weights}"
+
+
+def member_lines(ensemble: LearnedEnsemble, live: Live) -> Iterator[str]:
+    """A line on everyone in shadow, on everyone whom a control record admitted or retired, and on the record
+    of each.
+    """
+    config, said = ensemble.config, admissions(live.controls)
+    awaited = awaited_by(live.controls, config.members, config.shadows)
+    whole = whole_of(ensemble.algorithm, live.stored.get(Key(ensemble.task), {}))
+    for name in everyone(config):
+        admission = said.get(name)
+        if name in config.members and admission is None:
+            continue
+        record = record_of(whole, name, config.learning.admission.share)
+        by = f" by the {admission.by} (control record {admission.number})" if admission else ""
+        standing = "member" if name in awaited else "in shadow"
+        done = "" if admission is None else (", admitted" if admission.admitted else ", retired") + by
+        yield f"{name}: {standing}{done}; {_record_line(record)}"
+
+
+def _record_line(record: Record | None) -> str:
+    if record is None:
+        return "nothing was scored yet"
+    return (
+        f"{record.labels:g} labels scored, loss {record.own:.4g} alone, {record.mixture:.4g} of the answer, "
+        f"{record.mixture - record.gain:.4g} with it; evidence {record.evidence:.3g}"
+    )
 
 
 def in_topic(ensemble: LearnedEnsemble, live: Live, key: Key) -> CreditSnapshot:

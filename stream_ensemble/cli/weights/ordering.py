@@ -14,6 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from stream_ensemble.cli.weights.live import Live, log_reader
 from stream_ensemble.config import Settings
+from stream_ensemble.core.learning.control import MEMBERS
 from stream_ensemble.kafka.admin import admin_client
 from stream_ensemble.kafka.group_owners import owners_of
 from stream_ensemble.kafka.tail import LogReader
@@ -113,6 +114,11 @@ def _has(log: PartitionLog, control: Control) -> bool:
         return False
     if control.action == "reset":
         return controls.order.generation >= (control.generation or 0)
+    if control.action in MEMBERS:
+        stamp = (control.number, control.id)
+        return any(
+            one.member == control.member and (one.number, one.id) >= stamp for one in controls.state.members
+        )
     about = (control.by, control.segment)
     # Another record of the same number may have come first: only what is about the same counts.
     return any(

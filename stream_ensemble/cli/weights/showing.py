@@ -6,7 +6,11 @@ import argparse
 import asyncio
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from stream_ensemble.cli.weights.chosen import (
     add_ensemble_arguments,
@@ -16,14 +20,23 @@ from stream_ensemble.cli.weights.chosen import (
     chosen_key,
     shown_key,
 )
-from stream_ensemble.cli.weights.live import Live, in_topic, pin_lines, read_live
+from stream_ensemble.cli.weights.live import Live, in_topic, member_lines, pin_lines, read_live
 from stream_ensemble.cli.weights.printing import print_json, print_table
 from stream_ensemble.core.learning.contribution import Contribution
 from stream_ensemble.core.learning.control import pin_of
 from stream_ensemble.core.learning.explain import ONLY, ArmStanding, explained
+from stream_ensemble.core.learning.membership import (
+    WARM_LABELS,
+    Membership,
+    WarmStart,
+    admissions,
+    membership,
+)
+from stream_ensemble.core.learning.trial import Record, record_of
 from stream_ensemble.errors import StreamEnsembleError
 from stream_ensemble.learner.ensemble import LearnedEnsemble
 from stream_ensemble.stores.contributions import Key
+from stream_ensemble.stores.credit_snapshot import CreditSnapshot
 from stream_ensemble.stores.whole import whole_of
 
 _READING = (
@@ -58,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         print_json(shown)
     else:
         _print(shown, explained(ensemble.algorithm, whole(ensemble, live, key)))
-        for line in pin_lines(live):
+        for line in (*pin_lines(live), *member_lines(ensemble, live)):
             print(line)
     return 0
 
@@ -83,7 +96,11 @@ def as_json(ensemble: LearnedEnsemble, live: Live, key: Key) -> dict[str, Any]:
     """Everything about the weights of ``key``; ``credit`` is what a fuser fuses with."""
     snapshot = in_topic(ensemble, live, key)
     arms = explained(ensemble.algorithm, whole(ensemble, live, key))
-    weights = sum(arm.share * arm.weights for arm in arms)
+    config = ensemble.config
+    total = whole(ensemble, live, Key(ensemble.task))
+    generation, counted = snapshot.version.generation, total.sums.get(WARM_LABELS)
+    who = membership(live.controls, config.members, config.shadows, generation, counted)
+    weights = _issued(ensemble, snapshot, who)
     pin = pin_of(live.controls, key.segment)
     return {
         "ensemble": ensemble.name,
@@ -94,11 +111,36 @@ def as_json(ensemble: LearnedEnsemble, live: Live, key: Key) -> dict[str, Any]:
         "n": snapshot.version.n,
         "generation": snapshot.version.generation,
         "version": snapshot.version.digest,
-        "weights": dict(zip(ensemble.algorithm.members, weights.tolist(), strict=True)),  # type: ignore[union-attr]
+        "weights": dict(zip(ensemble.algorithm.members, weights.tolist(), strict=True)),
         "arms": {arm.name: _arm(ensemble.algorithm.members, arm) for arm in arms},
         "pin": pin,
         "credit": snapshot.block,
+        "members": {
+            name: {
+                "awaited": bool(who.awaited >> k & 1),
+                "warm_share": who.shares[k] if who.shares else 0.0,
+                "admission": admissions(live.controls).get(name),
+                "record": _asdict(record_of(total, name, config.learning.admission.share)),
+            }
+            for k, name in enumerate(ensemble.algorithm.members)
+        },
     }
+
+
+def _issued(ensemble: LearnedEnsemble, snapshot: CreditSnapshot, who: Membership) -> NDArray[np.float64]:
+    """What each weighs with everyone awake who is awaited, K."""
+    awake = np.array([[who.awaited >> k & 1 for k in range(len(ensemble.algorithm.members))]], np.bool_)
+    weights: NDArray[np.float64] = ensemble.algorithm.pool(snapshot.values, awake)[0]
+    if not who.shares:
+        return weights
+    credit, algorithm = snapshot.values, ensemble.algorithm
+    warm = WarmStart(who.shares, partial(algorithm.pool, credit), partial(algorithm.fuse, credit))
+    issued: NDArray[np.float64] = warm.pool(awake)[0]
+    return issued
+
+
+def _asdict(record: Record | None) -> dict[str, float] | None:
+    return None if record is None else record._asdict()
 
 
 def _arm(members: tuple[str, ...], arm: ArmStanding) -> dict[str, Any]:

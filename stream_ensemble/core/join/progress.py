@@ -48,6 +48,8 @@ class Progress:
         self._missed = [0] * len(topic_of)
         self.silent = np.zeros(len(topic_of), np.bool_)
         self.some_silent = False
+        #: Topics whose records open requests: not those that only members in shadow publish in.
+        self.leading: Sequence[int] = range(topics)
 
     def read(self, topic: int, newest: int, next_offset: int) -> None:
         """A chunk was processed: its newest append time (-1 when it held no record) and the offset after
@@ -110,10 +112,10 @@ class Progress:
         return passed
 
     def oldest_log_time(self) -> int:
-        """The append time (ms) below which nothing more will be read from any topic; -1 when one has not been
-        read.
+        """The append time (ms) below which nothing that opens a request will be read; -1 when a topic has not
+        been read.
         """
-        return min(topic.log_time for topic in self.topics)
+        return min([self.topics[t].log_time for t in self.leading])
 
 
 def furthest_ahead(log_times: Sequence[int], at_end: Sequence[bool]) -> list[bool]:

@@ -86,8 +86,8 @@ class Predictions:
         """Whose prediction row ``row`` is."""
         return self.member if isinstance(self.member, int) else int(self.member[row])
 
-    def take(self, places: NDArray[np.intp]) -> Predictions:
-        """The rows at these places, in order."""
+    def of(self, places: NDArray[np.intp]) -> Predictions:
+        """Some of the rows, in this order."""
         new = {place: row for row, place in enumerate(places.tolist())}
         return Predictions(
             self.member if isinstance(self.member, int) else self.member[places],

@@ -8,6 +8,7 @@ append times are the broker's milliseconds.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,7 @@ class JoinRules:
     """What decides when a request ends.
 
     Durations in ms; ``topic_of[k]`` is member k's input topic; ``required`` is a bit mask of the members
-    without whose output there is no answer.
+    without whose output there is no answer, ``shadows`` one of those that are not awaited at first.
     """
 
     members: int
@@ -60,6 +61,18 @@ class JoinRules:
     silence_after_ms: int
     lateness_horizon_ms: int
     required: int = 0
+    shadows: int = 0
+
+
+class TakenOut(NamedTuple):
+    """What a member had answered to an open request; no ``output`` (V numbers): it had none."""
+
+    request_id: bytes
+    member: int
+    output: NDArray[np.float64] | None
+    at: int
+    offset: int
+    row: int
 
 
 class PartitionJoin:
@@ -74,7 +87,9 @@ class PartitionJoin:
         self.ledger = Ledger()
         self.progress = Progress(rules.topics, list(rules.topic_of), rules.silence_after_ms / 1000)
         self.open_requests = 0
-        self.everyone = np.uint64((1 << rules.members) - 1)
+        #: Who is awaited; a request expects all of them, or some.
+        self.everyone = np.uint64(((1 << rules.members) - 1) & ~rules.shadows)
+        self._note_topics()
         self.required = np.uint64(rules.required)
         #: (offset, row) in the tail of the fused topic: predictions used before a restart, by topic.
         self.used_before: dict[int, set[tuple[int, int]]] = {}
@@ -83,6 +98,54 @@ class PartitionJoin:
         self._next_monotonic = float("inf")
         #: How many answered requests may wait behind the oldest open one before the ring is cut again.
         self._cut_at = self.slots.capacity // 2
+
+    # --- members ----------------------------------------------------------------------------------
+
+    def await_only(self, members: int) -> Decided:
+        """Await these members (a bit mask) from now on; returns the open requests that waited for others
+        only.
+
+        What somebody who goes has said must have been taken out before, see :meth:`take_out`.
+        """
+        gone = np.uint64(int(self.everyone) & ~members)
+        self.everyone = np.uint64(members)
+        self._note_topics()
+        slots = self.slots
+        live = slots.range()
+        live = live[slots.state[slots.row(live)] == OPEN]
+        rows = slots.row(live)
+        waited = slots.expected[rows] & gone != 0
+        live, rows = live[waited], rows[waited]
+        slots.expected[rows] &= ~gone
+        ready = (slots.answered[rows] & slots.expected[rows]) == slots.expected[rows]
+        return self._complete(live[ready]) if ready.any() else nothing_decided()
+
+    def take_out(self, members: int) -> list[TakenOut]:
+        """Forget what these members (a bit mask) have answered to open requests, and return it. Its offsets
+        stay held.
+        """
+        slots = self.slots
+        live = slots.range()
+        rows = slots.row(live)
+        some = np.flatnonzero((slots.state[rows] == OPEN) & (slots.answered[rows] & np.uint64(members) != 0))
+        found: list[TakenOut] = []
+        for slot in live[some].tolist():
+            row = slot & slots.mask
+            said, awake = slots.cells.answered[row] & members, slots.cells.awake[row]
+            for k in [k for k in range(self.rules.members) if said >> k & 1]:
+                output = slots.outputs[row, k].copy() if awake >> k & 1 else None
+                place = int(slots.offsets[row, k]), int(slots.rows[row, k])
+                found.append(TakenOut(slots.ids[row], k, output, int(slots.at[row]), *place))
+                slots.outputs[row, k] = 0.0
+            for masks in (slots.cells.answered, slots.cells.awake, slots.cells.abstained):
+                masks[row] &= ~members
+        return found
+
+    def _note_topics(self) -> None:
+        """Who opens and ends requests: the topics of those awaited, and the requests topic."""
+        topic_of = self.rules.topic_of
+        awaited = {topic for k, topic in enumerate(topic_of) if int(self.everyone) >> k & 1}
+        self.progress.leading = sorted(awaited | (set(range(self.rules.topics)) - set(topic_of)))
 
     # --- records in -------------------------------------------------------------------------------
 
@@ -101,7 +164,7 @@ class PartitionJoin:
         usable = self._refuse_repeats(rows, bits, chunk, verdicts)
         if usable is not None:
             rows, numbers = rows[usable], numbers[usable]
-            self._count(verdicts)
+            self.count(verdicts)
         self._keep_sparse(chunk, usable, numbers)
         if not len(rows):
             return Added(verdicts, nothing_decided(), numbers)
@@ -156,7 +219,7 @@ class PartitionJoin:
 
     def _amend(self, chunk: Requests, place: int, row: int, slot: int) -> None:
         slots = self.slots
-        if chunk.expected[place]:
+        if chunk.expected[place] & self.everyone:
             slots.expected[row] = chunk.expected[place] & self.everyone
         if chunk.at[place] != NO_TIME:
             slots.at[row] = min(int(chunk.at[place]), int(chunk.appended[place]))
@@ -342,7 +405,8 @@ class PartitionJoin:
             places = np.flatnonzero(answers == answer)
             _mark(marks, rows[places], bits if isinstance(member, int) else bits[places])  # type: ignore[index]
 
-    def _count(self, verdicts: NDArray[np.uint8]) -> None:
+    def count(self, verdicts: NDArray[np.uint8]) -> None:
+        """Into the ledger: what is not used."""
         ledger = self.ledger
         ledger.late += int((verdicts == Verdict.LATE).sum())
         ledger.unneeded += int((verdicts == Verdict.UNNEEDED).sum())

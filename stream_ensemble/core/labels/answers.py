@@ -27,11 +27,15 @@ _ROWS_BEGIN = b"\x80"
 
 
 class Credited(Struct, omit_defaults=True):
-    """The part of a fused record that the learner needs."""
+    """The part of a fused record that the learner needs. Of ``components`` those in ``shadow`` are no part of
+    the answer.
+    """
 
     components: dict[str, list[float]]
     segment: str | None = None
     credit: Credit | None = None
+    shadow: tuple[str, ...] = ()
+    warm: dict[str, float] | None = None
 
 
 _decode = msgspec.json.Decoder(Credited).decode
@@ -40,17 +44,22 @@ _encode_row = msgspec.msgpack.Encoder().encode
 
 
 def rows_kept(
-    members: tuple[str, ...], outputs: NDArray[np.floating[Any]], segment: str | None, credit: Credit | None
+    members: tuple[str, ...],
+    outputs: NDArray[np.floating[Any]],
+    segment: str | None,
+    credit: Credit | None,
+    shadow: tuple[str, ...] = (),
+    warm: dict[str, float] | None = None,
 ) -> list[bytes]:
     """What ``Answer.value`` is for each row of a columnar fused record.
 
     Args:
-        members: the A members awake.
+        members: the A members awake, with those in ``shadow``.
         outputs: R x A x C.
         credit: digests only.
     """
     return [
-        _encode_row(Credited(dict(zip(members, row, strict=True)), segment, credit))
+        _encode_row(Credited(dict(zip(members, row, strict=True)), segment, credit, shadow, warm))
         for row in outputs.tolist()
     ]
 

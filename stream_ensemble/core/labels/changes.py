@@ -6,7 +6,7 @@ import heapq
 from collections import Counter
 
 from stream_ensemble.core.labels.records import Answer, DeadLabel, Known, Verdict
-from stream_ensemble.messages import CreditBlock
+from stream_ensemble.messages import CreditBlock, Trial
 
 
 class Changes:
@@ -17,6 +17,7 @@ class Changes:
         blocks: credit blocks read, each with the newest append time (ms) at which a record carried it.
         verdicts: what became of labels; None: a parked label that was given up.
         dead: labels for the dead-letter topic.
+        late: what shadows said of requests after their end, by request id and member.
         counts: what happened, by word, for the metrics.
     """
 
@@ -26,6 +27,7 @@ class Changes:
         self.blocks: dict[str, tuple[int, CreditBlock]] = {}
         self.verdicts: dict[str, Verdict | None] = {}
         self.dead: list[DeadLabel] = []
+        self.late: dict[str, dict[str, Trial]] = {}
         self.counts: Counter[str] = Counter()
         self._parked_more = 0
         self._found: dict[str, CreditBlock] = {}
@@ -69,6 +71,20 @@ class Changes:
     def parked_count(self) -> int:
         """See ``Known``."""
         return self._stored.parked_count() + self._parked_more
+
+    def trials(self, request_id: str) -> dict[str, Trial]:
+        """See ``Known``."""
+        here = self.late.get(request_id, {})
+        return {**self._stored.trials(request_id), **here} if self._stored.has_trials() else here
+
+    def has_trials(self) -> bool:
+        """See ``Known``."""
+        return bool(self.late) or self._stored.has_trials()
+
+    def keep_trial(self, trial: Trial) -> None:
+        """Keep what a shadow said: the first of its member."""
+        if trial.member not in self.trials(trial.request_id):
+            self.late.setdefault(trial.request_id, {})[trial.member] = trial
 
     def decide(self, request_id: str, verdict: Verdict | None) -> None:
         """Set what became of a request's label."""

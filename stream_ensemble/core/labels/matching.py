@@ -6,7 +6,7 @@ largest place (revision, then append time, then origin), charged once, whatever 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -16,13 +16,20 @@ from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.records import Answer, DeadLabel, Feedback, Verdict
 from stream_ensemble.core.labels.rules import Rules
 from stream_ensemble.errors import RecordError
-from stream_ensemble.messages import Credit, CreditBlock
+from stream_ensemble.messages import Credit, CreditBlock, Trial
+
+NO_TRIALS: Mapping[str, list[float]] = {}
 
 
 class Charge(NamedTuple):
     """One label to be charged against one answer: ``sign`` 1 adds it, -1 takes an earlier one back.
 
     ``first`` is set where the request is labelled for the first time: only then does n grow.
+
+    Attributes:
+        trials: what members in shadow said, by name.
+        warm: who had a warm share of the answer.
+        late: the label was charged before: only ``trials`` are to be scored.
     """
 
     credit: Credit
@@ -32,6 +39,9 @@ class Charge(NamedTuple):
     weight: float
     sign: int
     first: bool
+    trials: Mapping[str, list[float]] = NO_TRIALS
+    warm: Collection[str] = ()
+    late: bool = False
 
 
 def take_answer(changes: Changes, rules: Rules, request_id: str, answer: Answer) -> Sequence[Charge]:
@@ -83,6 +93,49 @@ def take_labels(changes: Changes, rules: Rules, labels: Iterable[Feedback], fuse
                 )
             )
     return charges
+
+
+def take_trials(changes: Changes, rules: Rules, trials: Iterable[Trial]) -> list[Charge]:
+    """Take in what shadows said of requests after their end: each member's first counts, and only where it
+    is not in the fused record. It waits for the label, or is scored by one that was learned already.
+    """
+    charges: list[Charge] = []
+    for trial in trials:
+        if trial.member in changes.trials(trial.request_id) or len(trial.output) != len(rules.classes):
+            changes.counts["trial-refused"] += 1
+            continue
+        changes.keep_trial(trial)
+        changes.counts["trial-late"] += 1
+        verdict, answer = changes.verdict(trial.request_id), changes.answer(trial.request_id)
+        if verdict is None or not verdict.learned or answer is None or verdict.label not in rules.index:
+            continue
+        try:
+            fused = credited(answer)
+            _check(rules, fused, _blocks(changes, fused), None)
+        except RecordError:
+            continue  # its label has said why
+        of_late = _late(changes, rules, trial.request_id, fused, answer)
+        if fused.credit is None or trial.member not in of_late:
+            continue
+        [charge] = _charges(rules, fused, fused.credit, None, verdict, NO_TRIALS)
+        everywhere, only = Credit(everywhere=fused.credit.everywhere), {trial.member: trial.output}
+        charges.append(
+            charge._replace(credit=everywhere, segment=None, first=False, trials=only, warm=(), late=True)
+        )
+    return charges
+
+
+def _late(
+    changes: Changes, rules: Rules, request_id: str, fused: Credited, answer: Answer
+) -> Mapping[str, list[float]]:
+    """What counts of what shadows said after the end: within the label horizon, and not in time before."""
+    if not changes.has_trials():
+        return NO_TRIALS
+    return {
+        member: trial.output
+        for member, trial in changes.trials(request_id).items()
+        if member not in fused.components and trial.appended - answer.appended <= rules.label_horizon_ms
+    }
 
 
 def give_up_orphans(changes: Changes, rules: Rules, fused_until: int, limit: int) -> int:
@@ -157,21 +210,41 @@ def _learn(
     generation = blocks[0].generation if blocks else 0
     learned = msgspec.structs.replace(new, learned=True, generation=generation, record=b"")
     changes.decide_after(before, request_id, learned)
-    if fused.credit is None or not fused.components:
+    if fused.credit is None or not fused.components.keys() - set(fused.shadow):
         changes.counts["taught-nothing"] += 1
         return ()
     if corrected is not None and (corrected.label, corrected.weight) == (new.label, new.weight):
         changes.counts["duplicate"] += 1
         return ()
     changes.counts["learned" if corrected is None else "corrected"] += 1
-    return _charges(rules, fused, fused.credit, corrected, new)
+    late = _late(changes, rules, request_id, fused, answer)
+    return _charges(rules, fused, fused.credit, corrected, new, late)
 
 
 def _charges(
-    rules: Rules, fused: Credited, credit: Credit, before: Verdict | None, new: Verdict
+    rules: Rules,
+    fused: Credited,
+    credit: Credit,
+    before: Verdict | None,
+    new: Verdict,
+    late: Mapping[str, list[float]],
 ) -> Sequence[Charge]:
+    components, trials = fused.components, late
+    if fused.shadow:
+        components = {name: x for name, x in components.items() if name not in fused.shadow}
+        trials = {name: fused.components[name] for name in fused.shadow if name in fused.components} | dict(
+            late
+        )
     added = Charge(
-        credit, fused.segment, fused.components, rules.index[new.label], new.weight, 1, before is None
+        credit,
+        fused.segment,
+        components,
+        rules.index[new.label],
+        new.weight,
+        1,
+        before is None,
+        trials,
+        fused.warm or (),
     )
     if before is None:
         return (added,)
@@ -198,7 +271,7 @@ def _check(rules: Rules, fused: Credited, blocks: list[CreditBlock], before: Ver
         if len(output) != classes:
             raise RecordError("fused-unreadable", f"an output does not have {classes} probabilities")
     for block in blocks:
-        strangers = fused.components.keys() - set(block.members)
+        strangers = fused.components.keys() - set(block.members) - set(fused.shadow)
         if strangers:
             raise RecordError("credit-not-found", f"the credit block does not know {sorted(strangers)}")
     if any(block.members != blocks[0].members for block in blocks):

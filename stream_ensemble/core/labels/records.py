@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 
-from stream_ensemble.messages import CreditBlock, Label, Source
+from stream_ensemble.messages import CreditBlock, Label, Source, Trial
 
 
 class Answer(NamedTuple):
@@ -91,4 +91,12 @@ class Known(Protocol):
 
     def parked_count(self) -> int:
         """How many labels are parked."""
+        ...
+
+    def trials(self, request_id: str) -> dict[str, Trial]:
+        """What shadows said of a request after its end, by member."""
+        ...
+
+    def has_trials(self) -> bool:
+        """May there be any? So that labels do not pay for looking where there is no shadow."""
         ...

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stream_ensemble.core.labels.matching import Charge
 from stream_ensemble.core.learning.additive import Additive, Floats, Increments
-from stream_ensemble.core.learning.algorithm import Labelled
+from stream_ensemble.core.learning.algorithm import Labelled, Trials
 from stream_ensemble.core.learning.contribution import Vector
 from stream_ensemble.core.learning.segment_mixture import SegmentMixture
+from stream_ensemble.core.learning.trial import apart
 from stream_ensemble.messages import CreditBlock
 
 #: Makes the algorithm of the settings over other members than today's.
@@ -73,10 +75,33 @@ def teach_whole(charges: Sequence[Charge], held: Credits, counts: Counter[str]) 
             counts[no_effect] += len(group)
             continue
         block, values = held.blocks[digest]
-        algorithm = held.algorithm_over(block.members)
-        labelled = _labelled(group, block.members, float(block.n))
-        taught = algorithm.increments(values, labelled)
-        yield Taught(None, algorithm, taught, labelled.scale, labelled.clock, sum(one.first for one in group))
+        for some in ([one for one in group if not one.late], [one for one in group if one.late]):
+            if some:
+                yield from _teach_alike_whole(some, block, values, held)
+
+
+def _teach_alike_whole(
+    charges: Sequence[Charge], block: CreditBlock, values: Vector, held: Credits
+) -> Iterator[Taught]:
+    """The same of charges with one credit; all of them late, which teach of shadows only, or none."""
+    members = block.members
+    algorithm = held.algorithm_over(members)
+    labelled = replace(
+        _labelled(charges, members, float(block.n)),
+        trials=_trials(charges, members, _classes(charges)),
+        warm=_warm(charges, members),
+    )
+    taught = algorithm.increments(values, labelled)
+    new = sum(one.first for one in charges)
+    strangers = _strangers(charges, members)
+    if not strangers and not charges[0].late:
+        yield Taught(None, algorithm, taught, labelled.scale, labelled.clock, new)
+        return
+    own, trials = apart(taught)
+    if not charges[0].late:
+        yield Taught(None, algorithm, own, labelled.scale, labelled.clock, new)
+    beside = held.algorithm_over((*members, *strangers))
+    yield Taught(None, beside, trials, labelled.scale, labelled.clock, 0)
 
 
 def teach_segments(charges: Sequence[Charge], held: Credits, counts: Counter[str]) -> Iterator[Taught]:
@@ -118,10 +143,16 @@ def _mixture(algorithm_over: AlgorithmOver, members: tuple[str, ...]) -> Segment
     return SegmentMixture(algorithm_over(members))
 
 
+def _strangers(charges: Sequence[Charge], members: tuple[str, ...]) -> tuple[str, ...]:
+    """Shadows that the credit does not know: the fuser's settings did not name them yet."""
+    names = {name for one in charges for name in one.trials}
+    return tuple(sorted(names.difference(members)))
+
+
 def _labelled(charges: Sequence[Charge], members: tuple[str, ...], clock: float) -> Labelled:
     """R charges as arrays, K members, C classes."""
     column = {member: k for k, member in enumerate(members)}
-    classes = len(next(iter(charges[0].components.values()), ()))
+    classes = _classes(charges)
     outputs = np.zeros((len(charges), len(column), classes))
     awake = np.zeros((len(charges), len(column)), np.bool_)
     for r, one in enumerate(charges):
@@ -135,3 +166,34 @@ def _labelled(charges: Sequence[Charge], members: tuple[str, ...], clock: float)
         scale=np.array([one.sign * one.weight for one in charges], np.float64),
         clock=clock,
     )
+
+
+def _classes(charges: Sequence[Charge]) -> int:
+    """C: how many numbers an output has."""
+    return len(next(iter(charges[0].components.values()), ()))
+
+
+def _trials(charges: Sequence[Charge], members: tuple[str, ...], classes: int) -> Trials | None:
+    """What shadows said, with a column for each member and behind them the strangers."""
+    if not any(one.trials for one in charges):
+        return None
+    column = {member: k for k, member in enumerate((*members, *_strangers(charges, members)))}
+    outputs = np.zeros((len(charges), len(column), classes))
+    present = np.zeros((len(charges), len(column)), np.bool_)
+    for r, one in enumerate(charges):
+        for member, output in one.trials.items():
+            outputs[r, column[member]] = output
+            present[r, column[member]] = True
+    return Trials(outputs, present)
+
+
+def _warm(charges: Sequence[Charge], members: tuple[str, ...]) -> NDArray[np.bool_] | None:
+    if not any(one.warm for one in charges):
+        return None
+    column = {member: k for k, member in enumerate(members)}
+    warm = np.zeros((len(charges), len(column)), np.bool_)
+    for r, one in enumerate(charges):
+        for member in one.warm:
+            if member in column:
+                warm[r, column[member]] = True
+    return warm

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_ensemble.core.learning.algorithm import Labelled
-from stream_ensemble.core.learning.contribution import Contribution, Vector, discount, merged
+from stream_ensemble.core.learning.contribution import PER_ARM, Contribution, Vector, discount, merged
 from stream_ensemble.core.learning.pooling import mean_of, pooled_once
 
 Floats = NDArray[np.float64]
@@ -119,12 +119,13 @@ class Additive(ABC, Generic[Mixing]):
         self._advance(part, clock)
         factor = _Discounts(self.half_lives, part.clock - clock)
         for name, rows in taught.sums.items():
-            part.sums[name] = _onto(part.sums.get(name), (scale @ rows) * factor.of(name), np.add)
+            added_up = (scale @ rows) * factor.of(name)
+            part.sums[name] = _onto(_held(part, part.sums, name, added_up), added_up, np.add)
         # A maximum cannot be taken back: a correction leaves it.
         added = scale > 0
         for name, rows in taught.maxima.items():
             largest = rows[added].max(axis=0, initial=0.0) * factor.of(name)
-            part.maxima[name] = _onto(part.maxima.get(name), largest, np.maximum)
+            part.maxima[name] = _onto(_held(part, part.maxima, name, largest), largest, np.maximum)
 
     def _advance(self, part: Contribution, clock: float) -> None:
         """Bring the discounted arrays to a newer clock."""
@@ -169,6 +170,14 @@ class _Discounts:
         if factor is None:
             factor = self._known[half_life] = discount(half_life, self._labels)
         return factor
+
+
+def _held(part: Contribution, arrays: Mapping[str, Vector], name: str, new: Vector) -> Vector | None:
+    """What ``part`` has under a name; zeros for a new one where it knows more members than ``new``."""
+    held = arrays.get(name)
+    if held is None and not name.startswith(PER_ARM) and len(part.members) > len(new):
+        return np.zeros(len(part.members))
+    return held
 
 
 def _onto(held: Vector | None, new: Vector, combine: np.ufunc) -> Vector:

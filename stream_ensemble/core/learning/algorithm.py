@@ -24,6 +24,10 @@ class Labelled:
     Shapes: outputs R x K x C (zeros where asleep), awake R x K, labels R (class numbers, or values in
     regression), scale R: the label's weight, negative to take an earlier label back. ``clock`` is the n of
     the credit.
+
+    Attributes:
+        trials: what members in shadow said of them; None where none did.
+        warm: R x K, who had a warm share of the answer; None where nobody had.
     """
 
     outputs: NDArray[np.float64]
@@ -31,6 +35,16 @@ class Labelled:
     labels: NDArray[np.int64] | NDArray[np.float64]
     scale: NDArray[np.float64]
     clock: float
+    trials: Trials | None = None
+    warm: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trials:
+    """What members in shadow said of R requests. Shapes: outputs R x K x C, present R x K."""
+
+    outputs: NDArray[np.float64]
+    present: NDArray[np.bool_]
 
 
 class Algorithm(Protocol):

@@ -23,6 +23,7 @@ from stream_ensemble.core.learning.guardrail import WithLosses
 from stream_ensemble.core.learning.losses import LogLoss, Loss
 from stream_ensemble.core.learning.ml_poly import MLPoly
 from stream_ensemble.core.learning.softmax_gradient import SoftmaxGradient
+from stream_ensemble.core.learning.trial import WithTrials
 from stream_ensemble.core.learning.uniform import uniform
 from stream_ensemble.errors import SettingsError
 
@@ -100,6 +101,7 @@ def make(learning: Learning, task: Classification, members: tuple[str, ...]) -> 
         raise SettingsError(f"learning.{error}") from None
     if not isinstance(algorithm, Additive):
         raise SettingsError(f"learning.algorithm = {algorithm.name!r}: {NEEDS_ORDER}")
+    algorithm = WithTrials(algorithm, LogLoss(), learning.admission.share)
     if learning.guardrail.enabled:
         return WithLosses(algorithm, LogLoss(), learning.guardrail.half_life)
     return algorithm

@@ -1,5 +1,5 @@
-"""What control records come to: whose weights are pinned. Applied in any order, or twice, they come to the
-same, so that partitions which read two commands in another order agree in the end.
+"""What control records come to: whose weights are pinned, who is admitted. Applied in any order, or twice,
+they come to the same, so that partitions which read two commands in another order agree in the end.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from msgspec.structs import replace
 
 from stream_ensemble.core.learning import credit_block
 from stream_ensemble.errors import RecordError, StateError
-from stream_ensemble.messages import Control, ControlState, Pin
+from stream_ensemble.messages import Admission, Control, ControlState, Pin
 
 NOTHING = ControlState(number=0, id="")
 #: Whose pin comes first.
 AUTHORITIES = ("operator", "guardrail")
+#: What is about a member, not about the weights.
+MEMBERS = ("admit", "retire")
 
 
 def checked(control: Control) -> Control:
@@ -26,6 +28,8 @@ def checked(control: Control) -> Control:
     """
     if control.action == "reset" and control.generation is None:
         raise RecordError("missing-field", "generation: needed with reset")
+    if control.action in MEMBERS and control.member is None:
+        raise RecordError("missing-field", f"member: needed with {control.action}")
     if control.action != "pin":
         return control
     if control.pinned is None:
@@ -44,7 +48,10 @@ def checked(control: Control) -> Control:
 def applied(state: ControlState, control: Control) -> ControlState:
     """The state after a control record. Of a reset only the number stands in it."""
     pins: tuple[Pin, ...] = ()
-    if control.action != "reset":
+    members: tuple[Admission, ...] = ()
+    if control.member is not None and control.action in MEMBERS:
+        members = (_admission(control, control.member),)
+    elif control.action != "reset":
         pinned = control.pinned if control.action == "pin" else None
         pins = (
             Pin(
@@ -56,7 +63,7 @@ def applied(state: ControlState, control: Control) -> ControlState:
                 pinned=pinned,
             ),
         )
-    return _join(state, ControlState(number=control.number, id=control.id, pins=pins))
+    return _join(state, ControlState(number=control.number, id=control.id, pins=pins, members=members))
 
 
 def joined(states: Iterable[ControlState]) -> ControlState:
@@ -80,9 +87,32 @@ def _join(one: ControlState, other: ControlState) -> ControlState:
         place = (pin.by, pin.segment or "")
         if place not in newest or _stamp(pin) > _stamp(newest[place]):
             newest[place] = pin
+    said: dict[str, Admission] = {}
+    for admission in (*one.members, *other.members):
+        name = admission.member
+        if name not in said or _stamp(admission) > _stamp(said[name]):
+            said[name] = admission
     last = max((one, other), key=_stamp)
-    return replace(last, pins=tuple(pin for _, pin in sorted(newest.items())))
+    return replace(
+        last,
+        pins=tuple(pin for _, pin in sorted(newest.items())),
+        members=tuple(admission for _, admission in sorted(said.items())),
+    )
 
 
-def _stamp(record: Pin | ControlState) -> tuple[int, str]:
+def _admission(control: Control, member: str) -> Admission:
+    return Admission(
+        member=member,
+        number=control.number,
+        id=control.id,
+        by=control.by,
+        at=control.at,
+        admitted=control.action == "admit",
+        generation=control.generation or 0,
+        share=control.share,
+        labels=control.labels,
+    )
+
+
+def _stamp(record: Pin | Admission | ControlState) -> tuple[int, str]:
     return record.number, record.id

@@ -62,6 +62,18 @@ def test_a_member_that_did_not_answer_is_asleep(tmp_path: Path) -> None:
     assert np.isnan(raw.P[1, 1]).all()
 
 
+def test_what_was_said_in_shadow_is_left_out(tmp_path: Path) -> None:
+    said = {"s": [0.0, 1.0], **ANSWERS[0].components}
+    answer = msgspec.structs.replace(ANSWERS[0], components=said, shadow=("s",))
+    file = _write(tmp_path, answer, *ANSWERS[1:], _label("r1", "cat"))
+    trial = {"version": 1, "kind": "trial", "request_id": "r1", "member": "s", "output": [0.5, 0.5]}
+    with file.open("ab") as more:
+        more.write(msgspec.json.encode(trial | {"appended": 1, "source": ["p", 0, 0, 0]}) + b"\n")
+    raw = read(file)
+    assert raw.names == ("a", "b")
+    np.testing.assert_array_equal(raw.P, [[[0.7, 0.3], [0.9, 0.1]]])
+
+
 def test_control_records_among_the_labels_are_left_out(tmp_path: Path) -> None:
     file = _write(tmp_path, *ANSWERS, _label("r1", "cat"))
     with file.open("a") as more:

@@ -38,7 +38,9 @@ def looked_at(open_requests: int, log_times: tuple[int, int], *, b_is_at_its_end
     if b_is_at_its_end:
         topics[1].end_asked_at = time.monotonic()
     relieved: list[int] = []
-    join = SimpleNamespace(open_requests=open_requests, progress=SimpleNamespace(topics=topics))
+    join = SimpleNamespace(
+        open_requests=open_requests, progress=SimpleNamespace(topics=topics, leading=range(2))
+    )
     partition: Any = SimpleNamespace(join=join, relieve=relieved.append)
     config = SimpleNamespace(max_open_requests=CAP)
     ensemble: Any = SimpleNamespace(config=config, inputs_of=lambda number: INPUTS)

@@ -38,7 +38,7 @@ async def test_a_topic_that_was_behind_is_not_waited_for_once_it_was_read() -> N
     app: Any = SimpleNamespace(consumer=consumer)
     owner = FuseOwner(app, settings, [ensemble], None, {})  # type: ignore[arg-type]
     topics = [TopicProgress(log_time=time) for time in (2000, 3000, 1000)]
-    join = SimpleNamespace(open_requests=CAP, progress=SimpleNamespace(topics=topics))
+    join = SimpleNamespace(open_requests=CAP, progress=SimpleNamespace(topics=topics, leading=range(3)))
     partition: Any = SimpleNamespace(join=join)
     await owner._bound(ensemble, 0, partition)
     assert consumer.held == {"e.predictions.a", "e.predictions.b"}

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from stream_ensemble.config import Classification, Guardrail, Learning
+from stream_ensemble.config import Admission, Classification, Guardrail, Learning
 from stream_ensemble.core.learning.algorithm import Labelled
 from stream_ensemble.core.learning.choose import ALGORITHMS, ORDER_DEPENDENT, Options, make, named
 from stream_ensemble.core.learning.contribution import Contribution
@@ -29,6 +29,7 @@ def _learning(algorithm: str, *, guardrail: bool = False) -> Any:
         floor=0.01,
         weights={"a": 1.0, "b": 2.0, "c": 0.0},
         guardrail=Guardrail(enabled=guardrail),
+        admission=Admission(),
     )
 
 

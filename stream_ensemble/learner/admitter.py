@@ -1,0 +1,126 @@
+"""Admission at work: one owner looks at the records of those in shadow, and admits by control records."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+
+import msgspec
+
+from stream_ensemble.core.learning.control import NOTHING, joined
+from stream_ensemble.core.learning.membership import admissions
+from stream_ensemble.core.learning.trial import Record, earned, record_of
+from stream_ensemble.errors import StreamEnsembleError
+from stream_ensemble.learner.ensemble import LearnedEnsemble
+from stream_ensemble.learner.output import Outgoing
+from stream_ensemble.messages import Control
+from stream_ensemble.stores.contributions import ContributionStore, Key
+from stream_ensemble.stores.control_state import CONTROLS, state_of
+from stream_ensemble.stores.whole import whole_of
+
+log = logging.getLogger(__name__)
+
+_LOOK_S = 1.0
+
+
+def admits(ensemble: LearnedEnsemble, partition: int) -> bool:
+    """Is it this partition's owner that looks at shadows?"""
+    return bool(ensemble.config.shadows) and partition == 0
+
+
+class Admitter:
+    """Looks once a second at the contributions of all partitions in Redis, and admits who has earned it.
+
+    What it decides is sent in the owner's next transaction, to every partition. Of a member that a control
+    record was ever about it decides nothing: who was retired comes back by hand alone. A later owner sees by
+    the control state what was decided before; an order sent twice comes to the same.
+
+    Args:
+        contributions: where all owners publish.
+
+    Attributes:
+        records: the newest record of each shadow; None: nothing was scored yet.
+    """
+
+    def __init__(self, ensemble: LearnedEnsemble, contributions: ContributionStore) -> None:
+        self.records: dict[str, Record | None] = dict.fromkeys(ensemble.config.shadows)
+        self._ensemble = ensemble
+        self._store = contributions
+        self._state = NOTHING
+        self._sent: set[str] = set()
+        self._decided: list[Control] = []
+
+    async def run(self) -> None:
+        """Look and decide, until cancelled. While Redis is away nobody is admitted."""
+        while True:
+            try:
+                await self.look()
+            except StreamEnsembleError as error:
+                log.debug("shadows of %s wait, the weights are not seen: %s", self._ensemble.name, error)
+            await asyncio.sleep(_LOOK_S)
+
+    async def look(self) -> None:
+        """Look once; a decision waits for :meth:`orders`.
+
+        Raises:
+            ServerUnavailableError: Redis does not answer.
+            StateError: a contribution in it cannot be read.
+        """
+        key = Key(self._ensemble.task)
+        snapshot = await self._store.read([key, CONTROLS])
+        complete = {p for p, marker in snapshot.markers.items() if marker.complete}
+        if snapshot.damaged or not complete >= set(range(self._ensemble.config.partitions)):
+            return
+        state, _ = state_of(snapshot.fields[CONTROLS])
+        self._state = joined((self._state, state))
+        fields = snapshot.fields[key]
+        whole = whole_of(self._ensemble.algorithm, fields)
+        rule = self._ensemble.config.learning.admission
+        self.records = {name: record_of(whole, name, rule.share) for name in self.records}
+        if not rule.automatic:
+            return
+        said = admissions(self._state)
+        generation = max((stored.order.generation for stored in fields.values()), default=0)
+        self._decided = [
+            self._admit(name, generation)
+            for name, record in self.records.items()
+            if name not in said and name not in self._sent and earned(record, rule.least_labels, rule.error)
+        ]
+
+    def orders(self) -> list[Outgoing]:
+        """What was decided, for every partition; once."""
+        decided, self._decided = self._decided, []
+        outgoing = []
+        for control in decided:
+            assert control.member is not None
+            self._sent.add(control.member)
+            log.warning(
+                "%s: %s is admitted by its record: %s",
+                self._ensemble.name,
+                control.member,
+                self.records[control.member],
+            )
+            value = msgspec.json.encode(control)
+            partitions = range(self._ensemble.config.partitions)
+            outgoing += [Outgoing(self._ensemble.feedback(p), None, value) for p in partitions]
+        return outgoing
+
+    def _admit(self, member: str, generation: int) -> Control:
+        rule = self._ensemble.config.learning.admission
+        # Two owners who see the same give the same name to what they decide.
+        told = f"{self._ensemble.name} {generation} {member}".encode()
+        return Control(
+            version=1,
+            kind="control",
+            number=self._state.number + 1,
+            id=hashlib.blake2b(told, digest_size=16).hexdigest(),
+            action="admit",
+            by="admission",
+            at=round(time.time() * 1000),
+            member=member,
+            generation=generation,
+            share=rule.share,
+            labels=rule.warm_labels,
+        )
