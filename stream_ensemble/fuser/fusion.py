@@ -16,11 +16,12 @@ from stream_ensemble.core.join.records import Decided, Status
 from stream_ensemble.core.join.slots import Slots
 from stream_ensemble.core.learning.additive import Additive
 from stream_ensemble.core.learning.algorithm import Algorithm
+from stream_ensemble.core.learning.calibration import calibrated
 from stream_ensemble.core.learning.segment_mixture import SegmentMixture
 from stream_ensemble.kafka.encode import Encoded, FusedFormat, FusedRows, together
 from stream_ensemble.kafka.encode_fast import single
 from stream_ensemble.kafka.encode_few import Given, Shares, few
-from stream_ensemble.messages import Credit, CreditBlock, WeightsVersion
+from stream_ensemble.messages import Calibration, Credit, CreditBlock, WeightsVersion
 from stream_ensemble.stores.credit_snapshot import CreditSnapshot
 
 #: A credit block stands again in the fused log at least this often (s): a keyframe.
@@ -51,10 +52,10 @@ class InUse(NamedTuple):
     everywhere: CreditSnapshot
     own: CreditSnapshot | None
 
-    @property
-    def credit(self) -> Credit:
-        """What a label for one of them is charged against."""
-        return Credit(everywhere=self.everywhere.digest, segment=self.own.digest if self.own else None)
+    def credit(self, calibration: Calibration | None) -> Credit:
+        """What a label for one of them is charged against, and what its output was calibrated with."""
+        own = self.own.digest if self.own else None
+        return Credit(everywhere=self.everywhere.digest, segment=own, calibration=calibration)
 
     @property
     def blocks(self) -> dict[str, CreditBlock]:
@@ -73,6 +74,7 @@ class Issued(NamedTuple):
         pool: weights over the awake members; shapes R x K, R x K.
         fuse: the fused outputs; shapes R x K x C and R x K, result R x C.
         linear: are these the mean of the outputs with those weights?
+        calibration: what they are calibrated with then; None: nothing.
     """
 
     digests: _Digests
@@ -80,6 +82,7 @@ class Issued(NamedTuple):
     pool: Callable[[NDArray[np.bool_]], NDArray[np.float64]]
     fuse: Callable[[NDArray[np.float64], NDArray[np.bool_]], NDArray[np.float64]]
     linear: bool
+    calibration: Calibration | None
 
 
 class Fusion:
@@ -133,7 +136,8 @@ class Fusion:
         if not issued.linear or self._due(in_use):
             return None
         shares = partial(self._shares, issued)
-        return few(slots, decided, form, Given(shares, issued.version, self._weights.degraded, in_use.credit))
+        credit = in_use.credit(issued.calibration)
+        return few(slots, decided, form, Given(shares, issued.version, self._weights.degraded, credit))
 
     def _shares(self, issued: Issued, mask: int) -> Shares:
         known = self._shared.get((issued.digests, mask))
@@ -198,7 +202,7 @@ class Fusion:
             segment=segment,
             version=issued.version,
             degraded=self._weights.degraded,
-            credit=in_use.credit,
+            credit=in_use.credit(issued.calibration),
             blocks=self._keyframe(in_use, status),
             traces=_traces(slots, numbers) if slots.trace_of else {},
         )
@@ -212,13 +216,14 @@ class Fusion:
         pinned = everywhere.pins.of(segment) if everywhere.pins else None
         if pinned is not None:
             version = structs.replace(everywhere.version, pin=pinned.number)
-            return _alone(pinned.digest, version, pinned.algorithm, pinned.values)
+            return _alone(pinned.digest, version, pinned.algorithm, pinned.values, pinned.calibration)
+        version, calibration = everywhere.version, everywhere.calibration
         if own is None:
-            return _alone(everywhere.digest, everywhere.version, self._algorithm, everywhere.values)
+            return _alone(everywhere.digest, version, self._algorithm, everywhere.values, calibration)
         credit = everywhere.values, own.values
         pool, fuse = partial(self._mixture.pool, *credit), partial(self._mixture.fuse, *credit)
         digests = everywhere.digest, own.digest
-        return Issued(digests, everywhere.version, pool, fuse, self._algorithm.linear)
+        return Issued(digests, version, pool, fuse, self._algorithm.linear, calibration)
 
     def _weights_of(self, issued: Issued, awake: NDArray[np.uint64]) -> NDArray[np.float64]:
         """Weights over the awake members, R x K, or 1 x K where all have the same members awake.
@@ -249,10 +254,12 @@ class Fusion:
         weights: NDArray[np.float64],
     ) -> NDArray[np.float64]:
         if issued.linear:
-            return linear_pool(components, weights)
-        members = np.arange(components.shape[1], dtype=np.uint64)
-        is_awake = (awake[:, None] >> members & np.uint64(1)).astype(np.bool_)
-        return issued.fuse(components, is_awake)
+            outputs = linear_pool(components, weights)
+        else:
+            members = np.arange(components.shape[1], dtype=np.uint64)
+            is_awake = (awake[:, None] >> members & np.uint64(1)).astype(np.bool_)
+            outputs = issued.fuse(components, is_awake)
+        return outputs if issued.calibration is None else calibrated(outputs, issued.calibration)
 
     def _keyframe(self, in_use: InUse, status: NDArray[np.uint8]) -> dict[str, CreditBlock] | None:
         """The credit blocks, for the first pooled record that uses each, and again once a minute."""
@@ -273,8 +280,15 @@ class Fusion:
         }
 
 
-def _alone(digest: str, version: WeightsVersion, by: Algorithm, values: NDArray[np.float64]) -> Issued:
-    return Issued((digest, None), version, partial(by.pool, values), partial(by.fuse, values), by.linear)
+def _alone(
+    digest: str,
+    version: WeightsVersion,
+    by: Algorithm,
+    values: NDArray[np.float64],
+    calibration: Calibration | None,
+) -> Issued:
+    pool, fuse = partial(by.pool, values), partial(by.fuse, values)
+    return Issued((digest, None), version, pool, fuse, by.linear, calibration)
 
 
 def _make_room(cache: dict[Any, Any]) -> None:

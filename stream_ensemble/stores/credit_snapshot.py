@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_ensemble.core.learning import contribution, credit_block
+from stream_ensemble.core.learning.algorithm import Algorithm
+from stream_ensemble.core.learning.calibration import calibrates, calibration_of
 from stream_ensemble.core.learning.contribution import Contribution, Vector
 from stream_ensemble.errors import StateError
-from stream_ensemble.messages import CreditBlock, WeightsVersion
+from stream_ensemble.messages import Calibration, CreditBlock, WeightsVersion
 from stream_ensemble.stores.contributions import Order, Stored
 from stream_ensemble.stores.pinned import Pins
 
@@ -29,6 +31,7 @@ class CreditSnapshot:
         version: generation, labels learned, digest of the contributions' orders.
         pins: which requests are fused with other weights; the credit of a label is that of ``values`` all the
             same.
+        calibration: the temperatures for the fused outputs; None: there are none.
     """
 
     digest: str
@@ -36,6 +39,7 @@ class CreditSnapshot:
     values: NDArray[np.float64]
     version: WeightsVersion
     pins: Pins | None = None
+    calibration: Calibration | None = None
 
 
 class Crediting(Protocol):
@@ -60,9 +64,10 @@ class Pool:
         refused: by partition, why its contribution is not used.
     """
 
-    def __init__(self, algorithm: Crediting) -> None:
+    def __init__(self, algorithm: Algorithm) -> None:
         self.refused: dict[int, StateError] = {}
         self._algorithm = algorithm
+        self._calibrated = calibrates(algorithm)
         self._decoded: dict[int, tuple[Order, Contribution]] = {}
 
     def snapshot(self, fields: Mapping[int, Stored]) -> CreditSnapshot:
@@ -72,7 +77,7 @@ class Pool:
         """
         for partition, stored in fields.items():
             self._decode(partition, stored)
-        return snapshot_of(self._algorithm, self._decoded)
+        return snapshot_of(self._algorithm, self._decoded, calibrated=self._calibrated)
 
     def _decode(self, partition: int, stored: Stored) -> None:
         """A value that cannot be read leaves the one before in use."""
@@ -87,12 +92,17 @@ class Pool:
 
 
 def snapshot_of(
-    algorithm: Crediting, decoded: Mapping[int, tuple[Order, Contribution]], generation: int = 0
+    algorithm: Crediting,
+    decoded: Mapping[int, tuple[Order, Contribution]],
+    generation: int = 0,
+    *,
+    calibrated: bool = False,
 ) -> CreditSnapshot:
     """The weights that contributions (by partition) make together.
 
     Args:
         generation: the least that counts, for there has been a reset.
+        calibrated: are temperatures to be made of them too?
     """
     generation = max([generation, *(order.generation for order, _ in decoded.values())])
     used = {
@@ -110,4 +120,5 @@ def snapshot_of(
         n=whole.n,
         digest=hashlib.blake2b(orders.encode(), digest_size=8).hexdigest(),
     )
-    return CreditSnapshot(digest, block, values, version)
+    calibration = calibration_of(whole) if calibrated else None
+    return CreditSnapshot(digest, block, values, version, calibration=calibration)

@@ -17,6 +17,7 @@ import numpy as np
 from stream_ensemble.core.labels.matching import Charge
 from stream_ensemble.core.learning.additive import Additive, Floats, Increments
 from stream_ensemble.core.learning.algorithm import Labelled
+from stream_ensemble.core.learning.calibration import calibrates
 from stream_ensemble.core.learning.contribution import Vector
 from stream_ensemble.core.learning.segment_mixture import SegmentMixture
 from stream_ensemble.messages import CreditBlock
@@ -75,8 +76,27 @@ def teach_whole(charges: Sequence[Charge], held: Credits, counts: Counter[str]) 
         block, values = held.blocks[digest]
         algorithm = held.algorithm_over(block.members)
         labelled = _labelled(group, block.members, float(block.n))
+        if calibrates(algorithm):
+            labelled.issued = _issued(group, labelled, held)
         taught = algorithm.increments(values, labelled)
         yield Taught(None, algorithm, taught, labelled.scale, labelled.clock, sum(one.first for one in group))
+
+
+def _issued(group: Sequence[Charge], labelled: Labelled, held: Credits) -> Floats:
+    """What R charges of one block were answered by their credit before it was calibrated, R x C."""
+    block, values = held.blocks[group[0].credit.everywhere]
+    outputs, awake = labelled.outputs, labelled.awake
+    issued = held.algorithm_over(block.members).fuse(values, outputs, awake)
+    alike: dict[int, list[int]] = {}
+    for row, one in enumerate(group):
+        own = one.credit.segment
+        if own is not None and not held.no_effect(one.credit.everywhere, own):
+            alike.setdefault(len(held.blocks[own][1]), []).append(row)
+    for rows in alike.values():
+        own_values = np.stack([held.blocks[group[row].credit.segment or ""][1] for row in rows])
+        mixture = held.mixture(block.members)
+        issued[rows] = mixture.issued(values, own_values, outputs[rows], awake[rows])
+    return issued
 
 
 def teach_segments(charges: Sequence[Charge], held: Credits, counts: Counter[str]) -> Iterator[Taught]:

@@ -23,7 +23,7 @@ class Labelled:
 
     Shapes: outputs R x K x C (zeros where asleep), awake R x K, labels R (class numbers, or values in
     regression), scale R: the label's weight, negative to take an earlier label back. ``clock`` is the n of
-    the credit.
+    the credit. ``issued`` R x C is what was answered by the credit, before it was calibrated; None: not said.
     """
 
     outputs: NDArray[np.float64]
@@ -31,6 +31,7 @@ class Labelled:
     labels: NDArray[np.int64] | NDArray[np.float64]
     scale: NDArray[np.float64]
     clock: float
+    issued: NDArray[np.float64] | None = None
 
 
 class Algorithm(Protocol):
