@@ -38,7 +38,7 @@ def few(slots: Slots, decided: Decided, form: FusedFormat, given: Given) -> Enco
 
     None where one was not pooled, or is the first of its kind: its template is made by ``encode_fast``.
     """
-    keys, pooled, outputs, headers = [], [], [], []
+    keys, pooled, headers = [], [], []
     numbers = decided.slots.tolist()
     for slot, status, cause in zip(numbers, decided.status.tolist(), decided.cause.tolist(), strict=True):
         one = _pooled(slots, slot & slots.mask, (status, cause), form, given)
@@ -47,24 +47,19 @@ def few(slots: Slots, decided: Decided, form: FusedFormat, given: Given) -> Enco
         trace = slots.trace_of.get(slot)
         keys.append(slots.ids[slot & slots.mask])
         pooled.append(one)
-        outputs.append(one.output)
         headers.append([] if trace is None else [(HEADER_TRACE, trace)])
     if given.credit.calibration is not None:
-        outputs = calibrated(np.array(outputs), given.credit.calibration).tolist()
-    values = [_value(slots, one, output, form) for one, output in zip(pooled, outputs, strict=True)]
+        outputs = np.array([output for *_, output in pooled])
+        sure = calibrated(outputs, given.credit.calibration).tolist()
+        pooled = [(*one, output) for (*one, _), output in zip(pooled, sure, strict=True)]
+    values = [_value(slots, one, form) for one in pooled]
     order = np.arange(len(values))
     carried: list[Headers] | None = headers if any(headers) else None
     return Encoded(keys, values, carried, order, order + 1)
 
 
-class _Pooled(NamedTuple):
-    """A request whose template is known: its row, the awake members, all members' vectors, their mean."""
-
-    template: bytes
-    row: int
-    awake: list[int]
-    vectors: list[list[float]]
-    output: list[float]
+#: A request whose template is known: that, its row, the awake members, all members' vectors, and its output.
+_Pooled = tuple[bytes, int, list[int], list[list[float]], list[float]]
 
 
 def _pooled(slots: Slots, row: int, end: tuple[int, int], form: FusedFormat, given: Given) -> _Pooled | None:
@@ -92,20 +87,20 @@ def _pooled(slots: Slots, row: int, end: tuple[int, int], form: FusedFormat, giv
     flat = cells.outputs[row * members * width : (row + 1) * members * width].tolist()
     vectors = [flat[begin : begin + width] for begin in range(0, members * width, width)]
     awake = [k for k in range(members) if mask >> k & 1]
-    return _Pooled(template, row, awake, vectors, _mean(vectors, shares.weights))
+    return template, row, awake, vectors, _mean(vectors, shares.weights)
 
 
-def _value(slots: Slots, one: _Pooled, output: list[float], form: FusedFormat) -> bytes:
-    template, row, awake, vectors, _ = one
-    members = slots.members
+def _value(slots: Slots, one: _Pooled, form: FusedFormat) -> bytes:
+    template, row, awake, vectors, output = one
+    members, cells = slots.members, slots.cells
     texts = orjson.dumps([output, *[vectors[k] for k in awake]])[2:-2].split(b"],[")
     label = labels_of(form.classes)[output.index(max(output))]
-    offsets = slots.cells.offsets[row * (members + 1) : (row + 1) * (members + 1)].tolist()
+    offsets = cells.offsets[row * (members + 1) : (row + 1) * (members + 1)].tolist()
     sources = [offsets[k] for k in awake]
     if slots.columnar:
         within = slots.rows[row].tolist()
         sources = [number for k in awake for number in (offsets[k], within[k])]
-    return template % (*quoted([slots.ids[row]]), slots.cells.at[row], texts[0], label, *texts[1:], *sources)
+    return template % (*quoted([slots.ids[row]]), cells.at[row], texts[0], label, *texts[1:], *sources)
 
 
 def _mean(vectors: list[list[float]], weights: list[float]) -> list[float]:
