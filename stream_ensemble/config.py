@@ -364,6 +364,13 @@ class Learning(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
             examples=[{"forest": 1.0, "network": 2.0, "neighbours": 1.0}],
         ),
     ] = None
+    calibration: Annotated[
+        bool,
+        Meta(
+            description="Calibrate the fused probabilities by temperatures learned from the labels; the "
+            "class answered and the weights stay the same."
+        ),
+    ] = False
     segments: Annotated[
         int,
         Meta(

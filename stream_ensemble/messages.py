@@ -110,6 +110,22 @@ class CreditBlock(Struct, kw_only=True, frozen=True):
     ]
 
 
+Temperature = Annotated[float, Meta(ge=0.1, le=10)]
+
+
+class Calibration(Struct, kw_only=True, frozen=True):
+    """The temperatures a fused output was calibrated with: above 1 it was made less sure, below 1 surer."""
+
+    confidence: Annotated[
+        tuple[Temperature, Temperature, Temperature, Temperature, Temperature],
+        Meta(
+            description="Of the first class, where its log-odds were -2, 0, 2, 4 and 6; between two of these "
+            "their logarithms are interpolated."
+        ),
+    ]
+    rest: Annotated[Temperature, Meta(description="Of how the other classes share what is left.")]
+
+
 class Credit(Struct, kw_only=True, frozen=True, omit_defaults=True):
     """Digests of the credit blocks a request was fused with; ``blocks`` carries those first used here."""
 
@@ -118,6 +134,12 @@ class Credit(Struct, kw_only=True, frozen=True, omit_defaults=True):
     blocks: Annotated[
         dict[str, CreditBlock] | None,
         Meta(description="By digest: the blocks that stand here first, or again after a minute."),
+    ] = None
+    calibration: Annotated[
+        Calibration | None,
+        Meta(
+            description="What the output was calibrated with; a label is charged against what it was before."
+        ),
     ] = None
 
 
@@ -337,6 +359,10 @@ class PinnedWeights(Struct, kw_only=True, frozen=True, omit_defaults=True):
             description="The same as an algorithm's credit, used instead while the ensemble has this "
             "algorithm and these members."
         ),
+    ] = None
+    calibration: Annotated[
+        Calibration | None,
+        Meta(description="With `credit`, and used with it: what the outputs are calibrated with."),
     ] = None
 
 

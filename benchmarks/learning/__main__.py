@@ -1,4 +1,4 @@
-"""``python -m benchmarks.learning --streams DIR``: the table of README.md, and the rows it is made of.
+"""``python -m benchmarks.learning --streams DIR``: the tables of README.md, and the rows they are made of.
 
 DIR holds letter.npz, weather.npz and bike.npz: P (T x K or T x K x C), y (T).
 """
@@ -16,11 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stream_ensemble.cli.backtest.conditions import delay, drifted, missing, scheduled
-from stream_ensemble.cli.backtest.files import read
-from stream_ensemble.cli.backtest.recording import checked
+from benchmarks.learning import calibration
+from benchmarks.learning.streams import SCHEDULES, Schedule, prepared
 from stream_ensemble.core.learning.additive import Additive
-from stream_ensemble.core.learning.backtest import Stream, play
+from stream_ensemble.core.learning.backtest import play
 from stream_ensemble.core.learning.bank import LINEAR_ARMS, Bank
 from stream_ensemble.core.learning.losses import Absolute, LogLoss, Loss
 from stream_ensemble.core.learning.uniform import uniform
@@ -37,28 +36,11 @@ class Contest(NamedTuple):
     make: Callable[[tuple[str, ...]], Additive]
 
 
-class Schedule(NamedTuple):
-    """One column of the table: when labels come, and what goes wrong meanwhile."""
-
-    name: str
-    delay: str
-    drift: bool = False
-    missing: bool = False
-
-
 CONTESTS = (
     Contest("letter, log (means only)", "letter", LogLoss(), lambda m: Bank(m, arms=LINEAR_ARMS)),
     Contest("letter, log (default)", "letter", LogLoss(), Bank),
     Contest("weather, log", "weather", LogLoss(), Bank),
     Contest("bike, absolute", "bike", Absolute(), lambda m: Bank(m, Absolute())),
-)
-SCHEDULES = (
-    Schedule("0", "0"),
-    Schedule("100", "100"),
-    Schedule("1000", "1000"),
-    Schedule("drift", "100", drift=True),
-    Schedule("missing", "100", missing=True),
-    Schedule("bursts", "bursts:5000"),
 )
 #: The figures to be at or below, by line and column.
 BARS = {
@@ -69,19 +51,9 @@ BARS = {
 }
 
 
-def prepared(directory: Path, contest: Contest, schedule: Schedule) -> tuple[Stream, tuple[str, ...]]:
-    """The recorded stream with what goes wrong in this column, and its members."""
-    recording, _ = checked(read(directory / f"{contest.file}.npz"), contest.loss.name, None)
-    if schedule.drift:
-        recording = drifted(recording, contest.loss)
-    if schedule.missing:
-        recording = missing(recording, 0.3, 2)
-    return scheduled(recording, delay(schedule.delay), 1.0, 0), recording.members
-
-
 def measure(directory: Path, contest: Contest, schedule: Schedule) -> dict[str, Any]:
     """One cell of the table, as a row."""
-    stream, members = prepared(directory, contest, schedule)
+    stream, members = prepared(directory, contest.file, contest.loss, schedule)
     rows = len(stream.labels)
     began = time.perf_counter()
     played = play(stream, contest.make(members), contest.loss)
@@ -133,7 +105,15 @@ def main() -> None:
     rows = [measure(directory, contest, schedule) for contest in CONTESTS for schedule in SCHEDULES]
     (HERE / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     print(table(rows))
+    calibrated = [calibration.measure(directory, line, s) for line in calibration.LINES for s in SCHEDULES]
+    (HERE / "calibration.jsonl").write_text("".join(json.dumps(row) + "\n" for row in calibrated))
+    print(calibration.table(calibrated))
     above = [f"{row['stream']} at {row['schedule']}" for row in rows if is_above(row)]
+    above += [
+        f"calibration of {row['algorithm']} on {row['stream']} at {row['schedule']}"
+        for row in calibrated
+        if calibration.misses(row)
+    ]
     if above:
         sys.exit(f"above a bar or above uniform: {', '.join(above)}")
     print("every bar is met, and nothing is above uniform")

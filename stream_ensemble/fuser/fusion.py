@@ -16,12 +16,13 @@ from stream_ensemble.core.join.records import Decided, Status
 from stream_ensemble.core.join.slots import Slots
 from stream_ensemble.core.learning.additive import Additive
 from stream_ensemble.core.learning.algorithm import Algorithm
+from stream_ensemble.core.learning.calibration import calibrated
 from stream_ensemble.core.learning.membership import Membership, WarmStart
 from stream_ensemble.core.learning.segment_mixture import SegmentMixture
 from stream_ensemble.kafka.encode import Encoded, FusedFormat, FusedRows, together
 from stream_ensemble.kafka.encode_fast import single
 from stream_ensemble.kafka.encode_few import Given, Shares, few
-from stream_ensemble.messages import Credit, CreditBlock, WeightsVersion
+from stream_ensemble.messages import Calibration, Credit, CreditBlock, WeightsVersion
 from stream_ensemble.stores.credit_snapshot import CreditSnapshot
 
 #: A credit block stands again in the fused log at least this often (s): a keyframe.
@@ -52,10 +53,10 @@ class InUse(NamedTuple):
     everywhere: CreditSnapshot
     own: CreditSnapshot | None
 
-    @property
-    def credit(self) -> Credit:
-        """What a label for one of them is charged against."""
-        return Credit(everywhere=self.everywhere.digest, segment=self.own.digest if self.own else None)
+    def credit(self, calibration: Calibration | None) -> Credit:
+        """What a label for one of them is charged against, and what its output was calibrated with."""
+        own = self.own.digest if self.own else None
+        return Credit(everywhere=self.everywhere.digest, segment=own, calibration=calibration)
 
     @property
     def blocks(self) -> dict[str, CreditBlock]:
@@ -75,6 +76,7 @@ class Issued(NamedTuple):
         pool: weights over the awake members; shapes R x K, R x K.
         fuse: the fused outputs; shapes R x K x C and R x K, result R x C.
         linear: are these the mean of the outputs with those weights?
+        calibration: what they are calibrated with then; None: nothing.
         members: who is awaited: nobody else has weight; and the warm shares, which ``pool`` and ``fuse`` have
             in them.
     """
@@ -84,6 +86,7 @@ class Issued(NamedTuple):
     pool: Callable[[NDArray[np.bool_]], NDArray[np.float64]]
     fuse: Callable[[NDArray[np.float64], NDArray[np.bool_]], NDArray[np.float64]]
     linear: bool
+    calibration: Calibration | None
     members: Membership
 
 
@@ -146,10 +149,8 @@ class Fusion:
         if not issued.linear or self._due(in_use):
             return None
         shares = partial(self._shares, issued)
-        degraded = self._weights.degraded
-        return few(
-            slots, decided, form, Given(shares, issued.version, degraded, in_use.credit, issued.members)
-        )
+        degraded, credit = self._weights.degraded, in_use.credit(issued.calibration)
+        return few(slots, decided, form, Given(shares, issued.version, degraded, credit, issued.members))
 
     def _shares(self, issued: Issued, mask: int) -> Shares:
         known = self._shared.get((issued.digests, mask))
@@ -214,7 +215,7 @@ class Fusion:
             segment=segment,
             version=issued.version,
             degraded=self._weights.degraded,
-            credit=in_use.credit,
+            credit=in_use.credit(issued.calibration),
             members=issued.members,
             blocks=self._keyframe(in_use, status),
             traces=_traces(slots, numbers) if slots.trace_of else {},
@@ -231,16 +232,18 @@ class Fusion:
         if pinned is not None:
             version = structs.replace(everywhere.version, pin=pinned.number)
             cold = Membership(members.awaited)
-            return _alone(pinned.digest, version, pinned.algorithm, pinned.values, cold)
+            by, values, calibration = pinned.algorithm, pinned.values, pinned.calibration
+            return _alone(pinned.digest, version, by, values, calibration, cold)
+        version, calibration = everywhere.version, everywhere.calibration
         if own is None:
             issued = _alone(
-                everywhere.digest, everywhere.version, self._algorithm, everywhere.values, members
+                everywhere.digest, version, self._algorithm, everywhere.values, calibration, members
             )
         else:
             credit = everywhere.values, own.values
             pool, fuse = partial(self._mixture.pool, *credit), partial(self._mixture.fuse, *credit)
             digests = everywhere.digest, own.digest, members
-            issued = Issued(digests, everywhere.version, pool, fuse, self._algorithm.linear, members)
+            issued = Issued(digests, version, pool, fuse, self._algorithm.linear, calibration, members)
         if not members.shares:
             return issued
         warm = WarmStart(members.shares, issued.pool, issued.fuse)
@@ -276,13 +279,15 @@ class Fusion:
         weights: NDArray[np.float64],
     ) -> NDArray[np.float64]:
         if issued.linear:
-            return linear_pool(components, weights)
-        members = np.arange(components.shape[1], dtype=np.uint64)
-        weighted = awake & np.uint64(issued.members.awaited)
-        is_awake = (weighted[:, None] >> members & np.uint64(1)).astype(np.bool_)
-        if (weighted != awake).any():
-            components = components * is_awake[..., None]
-        return issued.fuse(components, is_awake)
+            outputs = linear_pool(components, weights)
+        else:
+            members = np.arange(components.shape[1], dtype=np.uint64)
+            weighted = awake & np.uint64(issued.members.awaited)
+            is_awake = (weighted[:, None] >> members & np.uint64(1)).astype(np.bool_)
+            if (weighted != awake).any():
+                components = components * is_awake[..., None]
+            outputs = issued.fuse(components, is_awake)
+        return outputs if issued.calibration is None else calibrated(outputs, issued.calibration)
 
     def _keyframe(self, in_use: InUse, status: NDArray[np.uint8]) -> dict[str, CreditBlock] | None:
         """The credit blocks, for the first pooled record that uses each, and again once a minute."""
@@ -304,10 +309,15 @@ class Fusion:
 
 
 def _alone(
-    digest: str, version: WeightsVersion, by: Algorithm, values: NDArray[np.float64], members: Membership
+    digest: str,
+    version: WeightsVersion,
+    by: Algorithm,
+    values: NDArray[np.float64],
+    calibration: Calibration | None,
+    members: Membership,
 ) -> Issued:
     pool, fuse = partial(by.pool, values), partial(by.fuse, values)
-    return Issued((digest, None, members), version, pool, fuse, by.linear, members)
+    return Issued((digest, None, members), version, pool, fuse, by.linear, calibration, members)
 
 
 def _make_room(cache: dict[Any, Any]) -> None:

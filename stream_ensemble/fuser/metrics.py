@@ -8,6 +8,7 @@ from typing import Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from stream_ensemble.core.learning.calibration import by_name
 from stream_ensemble.fuser.owner import FuseOwner
 from stream_ensemble.stores.weights_view import WeightsView
 
@@ -78,7 +79,21 @@ class FuserCollector(Collector):
         for name, view in self._weights.items():
             degraded.add_metric([name, view.degraded or "none"], float(view.degraded is not None))
         yield degraded
+        yield self._temperatures()
         yield from self._segments()
+
+    def _temperatures(self) -> Metric:
+        found = GaugeMetricFamily(
+            "stream_ensemble_temperature",
+            "What learned outputs are calibrated with: of the first class by its log-odds, and of the rest; "
+            "above 1 they are made less sure.",
+            labels=["ensemble", "of"],
+        )
+        for name, view in self._weights.items():
+            calibration = view.current().calibration
+            for of, temperature in (by_name(calibration) if calibration else {}).items():
+                found.add_metric([name, of], temperature)
+        return found
 
     def _segments(self) -> Iterator[Metric]:
         held = GaugeMetricFamily(

@@ -263,7 +263,7 @@ class FuserPartition:
         return ended
 
     def _read(self, chunks: Sequence[tuple[int, Chunk]]) -> tuple[list[Read], list[_End]]:
-        """The predictions in some chunks; what cannot be read goes elsewhere. Returns where each chunk ends."""
+        """The predictions in some chunks, and where each ends; what cannot be read goes elsewhere."""
         reads, refused, newest = self._predictions.take(chunks)
         self.join.ledger.predictions += len(refused)
         self.join.ledger.dead_lettered += len(refused)

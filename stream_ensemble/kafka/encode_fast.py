@@ -40,7 +40,7 @@ from stream_ensemble.kafka.templates import (
     filled,
     template,
 )
-from stream_ensemble.messages import HEADER_TRACE, Credit, WeightsVersion
+from stream_ensemble.messages import HEADER_TRACE, Calibration, Credit, WeightsVersion
 
 #: Bytes that JSON escapes inside a string.
 _ESCAPED = bytes(range(0x20)) + b'"\\\x7f'
@@ -62,7 +62,7 @@ class Kind(NamedTuple):
     segment: str | None
     degraded: str | None
     version: WeightsVersion
-    credit: tuple[str | None, str | None] | None
+    credit: tuple[str, str | None, Calibration | None] | None
     weights: bytes | None
     members: Membership | None
 
@@ -160,7 +160,7 @@ def _template(
         rows.segment,
         rows.degraded,
         rows.version,
-        None if credit is None else (credit.everywhere, credit.segment),
+        None if credit is None else (credit.everywhere, credit.segment, credit.calibration),
         None if weights is None else weights.tobytes(),
         rows.members,
     )

@@ -10,10 +10,12 @@ import orjson
 
 from stream_ensemble.core.join.records import Decided, Status
 from stream_ensemble.core.join.slots import Slots
+from stream_ensemble.core.learning.calibration import calibrated
 from stream_ensemble.core.learning.membership import Membership
 from stream_ensemble.kafka.chunks import Headers
 from stream_ensemble.kafka.encode import Encoded, FusedFormat
 from stream_ensemble.kafka.encode_fast import Kind, labels_of, quoted
+from stream_ensemble.kafka.templates import Template
 from stream_ensemble.messages import HEADER_TRACE, Credit, WeightsVersion
 
 
@@ -39,22 +41,31 @@ def few(slots: Slots, decided: Decided, form: FusedFormat, given: Given) -> Enco
 
     None where one was not pooled, or is the first of its kind: its template is made by ``encode_fast``.
     """
-    keys, values, headers = [], [], []
+    keys, pooled, headers = [], [], []
     numbers = decided.slots.tolist()
     for slot, status, cause in zip(numbers, decided.status.tolist(), decided.cause.tolist(), strict=True):
-        value = _value(slots, slot & slots.mask, (status, cause), form, given)
-        if value is None:
+        one = _pooled(slots, slot & slots.mask, (status, cause), form, given)
+        if one is None:
             return None
         trace = slots.trace_of.get(slot)
         keys.append(slots.ids[slot & slots.mask])
-        values.append(value)
+        pooled.append(one)
         headers.append([] if trace is None else [(HEADER_TRACE, trace)])
+    if given.credit.calibration is not None:
+        outputs = np.array([output for *_, output in pooled])
+        sure = calibrated(outputs, given.credit.calibration).tolist()
+        pooled = [(*one, output) for (*one, _), output in zip(pooled, sure, strict=True)]
+    values = [_value(slots, one, form) for one in pooled]
     order = np.arange(len(values))
     carried: list[Headers] | None = headers if any(headers) else None
     return Encoded(keys, values, carried, order, order + 1)
 
 
-def _value(slots: Slots, row: int, end: tuple[int, int], form: FusedFormat, given: Given) -> bytes | None:
+#: A request whose template is known: that, its row, the awake members, all members' vectors, and its output.
+_Pooled = tuple[Template, int, list[int], list[list[float]], list[float]]
+
+
+def _pooled(slots: Slots, row: int, end: tuple[int, int], form: FusedFormat, given: Given) -> _Pooled | None:
     if end[0] > Status.PARTIAL:
         return None
     cells, members, width = slots.cells, slots.members, slots.values
@@ -70,7 +81,7 @@ def _value(slots: Slots, row: int, end: tuple[int, int], form: FusedFormat, give
         None,
         given.degraded,
         given.version,
-        (given.credit.everywhere, given.credit.segment),
+        (given.credit.everywhere, given.credit.segment, given.credit.calibration),
         shares.written,
         given.members,
     )
@@ -79,8 +90,13 @@ def _value(slots: Slots, row: int, end: tuple[int, int], form: FusedFormat, give
         return None
     flat = cells.outputs[row * members * width : (row + 1) * members * width].tolist()
     vectors = [flat[begin : begin + width] for begin in range(0, members * width, width)]
-    output = _pooled(vectors, shares.weights)
     awake = [k for k in range(members) if mask >> k & 1]
+    return template, row, awake, vectors, _mean(vectors, shares.weights)
+
+
+def _value(slots: Slots, one: _Pooled, form: FusedFormat) -> bytes:
+    template, row, awake, vectors, output = one
+    members, cells = slots.members, slots.cells
     texts = orjson.dumps([output, *[vectors[k] for k in awake]])[2:-2].split(b"],[")
     label = labels_of(form.classes)[output.index(max(output))]
     offsets = cells.offsets[row * (members + 1) : (row + 1) * (members + 1)].tolist()
@@ -91,7 +107,7 @@ def _value(slots: Slots, row: int, end: tuple[int, int], form: FusedFormat, give
     return template.text % (*quoted([slots.ids[row]]), cells.at[row], texts[0], label, *texts[1:], *sources)
 
 
-def _pooled(vectors: list[list[float]], weights: list[float]) -> list[float]:
+def _mean(vectors: list[list[float]], weights: list[float]) -> list[float]:
     """``core.fusion.linear_pool`` for one request: the same multiplications and additions in the same
     order."""
     weight = weights[0]

@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_ensemble.core.learning import contribution, credit_block
+from stream_ensemble.core.learning.algorithm import Algorithm
+from stream_ensemble.core.learning.calibration import calibrates, calibration_of
 from stream_ensemble.core.learning.contribution import Contribution, Vector
 from stream_ensemble.core.learning.membership import WARM_LABELS, Membership
 from stream_ensemble.errors import StateError
-from stream_ensemble.messages import CreditBlock, WeightsVersion
+from stream_ensemble.messages import Calibration, CreditBlock, WeightsVersion
 from stream_ensemble.stores.contributions import Order, Stored
 from stream_ensemble.stores.pinned import Pins
 
@@ -32,6 +34,7 @@ class CreditSnapshot:
             same.
         counted: labels that members were charged with a warm share for, over all of them; None: none were.
         membership: who is awaited and who has a warm share; None: as the settings have it.
+        calibration: the temperatures for the fused outputs; None: there are none.
     """
 
     digest: str
@@ -41,6 +44,7 @@ class CreditSnapshot:
     pins: Pins | None = None
     counted: NDArray[np.float64] | None = None
     membership: Membership | None = None
+    calibration: Calibration | None = None
 
 
 class Crediting(Protocol):
@@ -65,9 +69,10 @@ class Pool:
         refused: by partition, why its contribution is not used.
     """
 
-    def __init__(self, algorithm: Crediting) -> None:
+    def __init__(self, algorithm: Algorithm) -> None:
         self.refused: dict[int, StateError] = {}
         self._algorithm = algorithm
+        self._calibrated = calibrates(algorithm)
         self._decoded: dict[int, tuple[Order, Contribution]] = {}
 
     def snapshot(self, fields: Mapping[int, Stored]) -> CreditSnapshot:
@@ -77,7 +82,7 @@ class Pool:
         """
         for partition, stored in fields.items():
             self._decode(partition, stored)
-        return snapshot_of(self._algorithm, self._decoded)
+        return snapshot_of(self._algorithm, self._decoded, calibrated=self._calibrated)
 
     def _decode(self, partition: int, stored: Stored) -> None:
         """A value that cannot be read leaves the one before in use."""
@@ -92,12 +97,17 @@ class Pool:
 
 
 def snapshot_of(
-    algorithm: Crediting, decoded: Mapping[int, tuple[Order, Contribution]], generation: int = 0
+    algorithm: Crediting,
+    decoded: Mapping[int, tuple[Order, Contribution]],
+    generation: int = 0,
+    *,
+    calibrated: bool = False,
 ) -> CreditSnapshot:
     """The weights that contributions (by partition) make together.
 
     Args:
         generation: the least that counts, for there has been a reset.
+        calibrated: are temperatures to be made of them too?
     """
     generation = max([generation, *(order.generation for order, _ in decoded.values())])
     used = {
@@ -115,4 +125,11 @@ def snapshot_of(
         n=whole.n,
         digest=hashlib.blake2b(orders.encode(), digest_size=8).hexdigest(),
     )
-    return CreditSnapshot(digest, block, values, version, counted=whole.sums.get(WARM_LABELS))
+    return CreditSnapshot(
+        digest,
+        block,
+        values,
+        version,
+        counted=whole.sums.get(WARM_LABELS),
+        calibration=calibration_of(whole) if calibrated else None,
+    )

@@ -15,7 +15,7 @@ from stream_ensemble.core.learning.algorithm import Algorithm
 from stream_ensemble.core.learning.control import NOTHING, joined, pin_of
 from stream_ensemble.core.learning.fixed import Fixed
 from stream_ensemble.errors import StateError
-from stream_ensemble.messages import ControlState, Pin, PinnedWeights
+from stream_ensemble.messages import Calibration, ControlState, Pin, PinnedWeights
 from stream_ensemble.stores.contributions import Stored
 from stream_ensemble.stores.control_state import state_of
 
@@ -29,12 +29,14 @@ class Pinned:
         digest: names algorithm and values.
         algorithm: that fuses with them.
         values: its credit; not to be changed.
+        calibration: the temperatures for its outputs; None: there are none.
     """
 
     number: int
     digest: str
     algorithm: Algorithm
     values: NDArray[np.float64]
+    calibration: Calibration | None = None
 
 
 class Pins:
@@ -75,18 +77,19 @@ def pinned_by(pin: Pin, algorithm: Algorithm) -> Pinned:
     """The weights of a pin for an ensemble with ``algorithm``.
 
     As this algorithm's credit, where they were kept as that and its members are still the same; else as a
-    weighted mean of the outputs, in which a member the pin does not name weighs nothing. Where only such
-    members are awake they weigh the same.
+    weighted mean of the outputs, in which a member the pin does not name weighs nothing, and which is not
+    calibrated. Where only such members are awake they weigh the same.
     """
     assert pin.pinned is not None
-    values = _as_credit(pin.pinned, algorithm)
+    values, calibration = _as_credit(pin.pinned, algorithm), pin.pinned.calibration
     if values is None:
+        calibration = None
         values = np.array([pin.pinned.weights.get(name, 0.0) for name in algorithm.members], np.float64)
         algorithm = Fixed(algorithm.members, values)
     values.flags.writeable = False
     said = msgspec.json.encode(pin) + algorithm.name.encode()
     digest = hashlib.blake2b(said, digest_size=8).hexdigest()
-    return Pinned(pin.number, digest, algorithm, values)
+    return Pinned(pin.number, digest, algorithm, values, calibration)
 
 
 def _as_credit(pinned: PinnedWeights, algorithm: Algorithm) -> NDArray[np.float64] | None:

@@ -16,6 +16,8 @@ from stream_ensemble.core.labels.matching import Charge
 from stream_ensemble.core.labels.parts import Parts
 from stream_ensemble.core.learning import credit_block
 from stream_ensemble.core.learning.backtest import Stream, play
+from stream_ensemble.core.learning.calibrated_play import play_calibrated
+from stream_ensemble.core.learning.calibration import calibrated, calibrates, calibration_of
 from stream_ensemble.core.learning.choose import Options, make, named
 from stream_ensemble.core.learning.contribution import Contribution
 from stream_ensemble.core.learning.losses import LogLoss
@@ -60,7 +62,9 @@ def live(stream: Stream, learning: Learning, partitions: int) -> np.ndarray:
         values = algorithm.credit(whole)
         digest, block = credit_block.encode(algorithm.name, 0, whole.n, MEMBERS, values)
         blocks[digest] = block
-        fused.append(algorithm.fuse(values, stream.outputs[t : t + 1], stream.awake[t : t + 1])[0])
+        output = algorithm.fuse(values, stream.outputs[t : t + 1], stream.awake[t : t + 1])
+        by = calibration_of(whole) if calibrates(algorithm) else None
+        fused.append((output if by is None else calibrated(output, by))[0])
         components = {
             name: stream.outputs[t, k].tolist() for k, name in enumerate(MEMBERS) if stream.awake[t, k]
         }
@@ -74,3 +78,12 @@ def test_record_by_record(stream: Stream, name: str, partitions: int) -> None:
     learning = Learning(algorithm=name, half_life=20.0)
     played = play(stream, named(name, MEMBERS, LogLoss(), Options(half_life=20.0)), LogLoss())
     np.testing.assert_allclose(played.fused, live(stream, learning, partitions), atol=1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(streams(), st.sampled_from(["bank", "ml_poly", "uniform"]), st.integers(1, 4))
+def test_calibrated_record_by_record(stream: Stream, name: str, partitions: int) -> None:
+    learning = Learning(algorithm=name, half_life=20.0, calibration=True)
+    played = play(stream, named(name, MEMBERS, LogLoss(), Options(half_life=20.0)), LogLoss())
+    found = play_calibrated(stream, played.fused).fused
+    np.testing.assert_allclose(found, live(stream, learning, partitions), atol=1e-9)

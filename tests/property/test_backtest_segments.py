@@ -17,6 +17,8 @@ from stream_ensemble.core.labels.matching import Charge
 from stream_ensemble.core.labels.parts import Parts
 from stream_ensemble.core.learning import credit_block
 from stream_ensemble.core.learning.backtest import Stream
+from stream_ensemble.core.learning.calibrated_play import play_calibrated
+from stream_ensemble.core.learning.calibration import calibrated, calibration_of
 from stream_ensemble.core.learning.choose import Options, make, named
 from stream_ensemble.core.learning.contribution import Contribution
 from stream_ensemble.core.learning.losses import LogLoss
@@ -72,7 +74,8 @@ def live(stream: Stream, segments: np.ndarray, world: Live) -> np.ndarray:
         for s in np.flatnonzero(stream.arrival == t).tolist():
             world.learn(s, [charges[s]])
         output, charges[t] = world.fuse(stream, t, f"s{segments[t]}")
-        fused.append(output)
+        by = calibration_of(world.merged(None))
+        fused.append(output if by is None else calibrated(output[None], by)[0])
     return np.array(fused)
 
 
@@ -94,6 +97,17 @@ def test_record_by_record(stream: Stream, name: str, partitions: int, contexts: 
     learned = np.flatnonzero(stream.arrival < len(stream.labels))
     for segment in range(contexts):
         assert world.merged(f"s{segment}").n == (segments[learned] == segment).sum()
+
+
+@settings(max_examples=30, deadline=None)
+@given(streams(), st.sampled_from(["bank", "ml_poly"]), st.integers(1, 3), st.integers(0, 2**32))
+def test_calibrated_record_by_record(stream: Stream, name: str, partitions: int, seed: int) -> None:
+    segments = np.random.default_rng(seed).integers(0, 2, len(stream.labels))
+    options = Options(half_life=20.0)
+    played = play_segments(stream, segments, lambda: named(name, MEMBERS, LogLoss(), options), LogLoss())
+    found = play_calibrated(stream, played.fused).fused
+    world = Live(Learning(algorithm=name, half_life=20.0, calibration=True), partitions)
+    np.testing.assert_allclose(found, live(stream, segments, world), atol=1e-9)
 
 
 @settings(max_examples=30, deadline=None)

@@ -28,7 +28,14 @@ from stream_ensemble.fuser.ensemble import FusedEnsemble, fused_ensemble
 from stream_ensemble.fuser.partition import FuserPartition
 from stream_ensemble.kafka.chunks import Chunk, EndEvidence
 from stream_ensemble.kafka.fenced_producer import Delivery, FencedProducer
-from stream_ensemble.messages import HEADER_FORWARDED, HEADER_TRACE, ControlState, Pin, PinnedWeights
+from stream_ensemble.messages import (
+    HEADER_FORWARDED,
+    HEADER_TRACE,
+    Calibration,
+    ControlState,
+    Pin,
+    PinnedWeights,
+)
 from stream_ensemble.stores.contributions import Order, Stored
 from stream_ensemble.stores.control_state import encode_state
 from stream_ensemble.stores.credit_snapshot import CreditSnapshot, Pool
@@ -50,6 +57,7 @@ KINDS = {
     "plain": TOML,
     "with a prior": TOML.replace("quorum = 2", "quorum = 2\nprior = [0.25, 0.75]"),
     "a required member": TOML.replace("quorum = 2", 'quorum = 1\nrequired = ["c"]'),
+    "calibrated": TOML.replace("c = 0.2}", "c = 0.2}, calibration = true"),
     "one topic for all": TOML + 'topics = {predictions = "all"}\n',
 }
 #: Ids of this partition, and two of the other one.
@@ -65,6 +73,9 @@ class Weights:
         self.degraded: str | None = None
         self._algorithm = make(config.learning, config.task, MEMBERS)
         self._snapshot = Pool(self._algorithm).snapshot({})
+        if config.learning.calibration:
+            by = Calibration(confidence=(0.7, 0.9, 1.2, 1.6, 0.8), rest=1.1)
+            self._snapshot = replace(self._snapshot, calibration=by)
 
     def pin(self, number: int, share: float | None) -> None:
         """Pins a to a share, for all requests; None: unpins."""
@@ -266,8 +277,9 @@ def test_one_by_one_is_as_many_at_once(
     assert few.state() == many.state()
 
 
-def test_plain_records_do_go_one_by_one(loop: asyncio.AbstractEventLoop) -> None:
-    world = World(TOML, loop)
+@pytest.mark.parametrize("settings", ["plain", "calibrated"])
+def test_plain_records_do_go_one_by_one(loop: asyncio.AbstractEventLoop, settings: str) -> None:
+    world = World(KINDS[settings], loop)
     first = [(IDS[0], member, 0.25, "plain", BASE) for member in MEMBERS]
     world.here.process(chunks_of(world, first, BASE), 1.0)
     # The first answer carried the credit block; from here on neither arrays nor a new template is needed.
@@ -283,6 +295,8 @@ def test_plain_records_do_go_one_by_one(loop: asyncio.AbstractEventLoop) -> None
         msgspec.json.decode(value)["request_id"] for _, sent in world.recorder.sent for _, value, _ in sent
     ]
     assert answers == IDS[:4]
+    credit = msgspec.json.decode(world.recorder.sent[-1][1][0][1])["credit"]
+    assert ("calibration" in credit) == (settings == "calibrated")
     assert world.here.join.ledger.complete == 4
 
 

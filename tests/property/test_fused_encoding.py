@@ -17,10 +17,11 @@ from stream_ensemble.core.join.records import Cause, Status
 from stream_ensemble.core.learning.membership import Membership
 from stream_ensemble.kafka.encode import FusedFormat, FusedRows, plain
 from stream_ensemble.kafka.encode_fast import fast
-from stream_ensemble.messages import Credit, CreditBlock, Fused, WeightsVersion
+from stream_ensemble.messages import Calibration, Credit, CreditBlock, Fused, WeightsVersion
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "schemas" / "fused.schema.json").read_text())
 shares = st.sampled_from([0.0, 0.1, 0.25])
+BY = Calibration(confidence=(0.7, 0.9, 1.2, 1.6, 1 / 3), rest=1.1)
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
 numbers = st.floats(0, 1, allow_subnormal=True) | st.sampled_from([0.0, -0.0, 5e-324, 1e-7, 1.0, 0.1 + 0.2])
 
@@ -61,7 +62,9 @@ def batches(draw: st.DrawFn) -> tuple[FusedRows, FusedFormat]:
         segment=draw(st.none() | names),
         version=WeightsVersion(generation=0, n=draw(st.integers(0, 2**40)), digest="d"),
         degraded=draw(st.none() | st.just("redis-away")),
-        credit=draw(st.none() | st.just(Credit(everywhere="e"))),
+        credit=draw(
+            st.none() | st.sampled_from([Credit(everywhere="e"), Credit(everywhere="e", calibration=BY)])
+        ),
         members=draw(st.none() | st.builds(Membership, masks, st.just(()) | st.tuples(*[shares] * k))),
         blocks=draw(st.none() | st.just({"e": block})),
         traces=draw(st.dictionaries(st.integers(0, r - 1), st.just(b"00-1-2-01"))),

@@ -15,10 +15,17 @@ from rich.console import Console
 from rich.table import Table
 
 from stream_ensemble.cli.backtest import conditions, files
-from stream_ensemble.cli.backtest.figures import Figures, figures, without_nan
+from stream_ensemble.cli.backtest.figures import (
+    PROBABILITIES,
+    CalibrationFigures,
+    Figures,
+    figures,
+    without_nan,
+)
 from stream_ensemble.cli.backtest.recording import LOSSES, Recording, checked
 from stream_ensemble.core.learning.algorithm import Algorithm
 from stream_ensemble.core.learning.backtest import Played, Stream, play
+from stream_ensemble.core.learning.calibrated_play import play_calibrated
 from stream_ensemble.core.learning.choose import ALGORITHMS, DEFAULT_RATE, Options, named
 from stream_ensemble.core.learning.losses import Loss
 from stream_ensemble.core.learning.segments import play_segments
@@ -41,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--missing", type=float, default=0.0, metavar="SHARE", help="of the answers to leave out")
     add("--seed", type=int, default=0, help="of what is left out and of random delays")
     add("--drift", choices=("half",), help="half: in the middle the best and worst members change places")
+    add("--calibrate", action="store_true", help="calibrate the fused probabilities by the labels too")
     add("--segments", metavar="COLUMN", help="column of FILE that names each request's segment")
     add("--taus", type=_numbers, metavar="A,B,...", help="quantiles that an output holds, for pinball")
     add("--half-life", default="500", metavar="N", help="labels, or none; for ml_poly and best_single")
@@ -60,8 +68,9 @@ def run(args: argparse.Namespace) -> int:
     options = _options(args, recording.members, late)
     began = time.perf_counter()
     played = _play(args.algorithm, recording, stream, loss, options)
+    calibrated = play_calibrated(stream, played.fused) if args.calibrate else None
     seconds = time.perf_counter() - began
-    found = figures(stream, loss, recording.members, played)
+    found = figures(stream, loss, recording.members, played, calibrated)
     if args.plot:
         _draw(args, found)
     if args.json:
@@ -80,6 +89,8 @@ def _check(args: argparse.Namespace) -> None:
         raise SettingsError(f"--floor {args.floor:g}: expected a share of 0 to below 1")
     if not 0 < args.rate < float("inf"):
         raise SettingsError(f"--rate {args.rate:g}: expected a number above 0")
+    if args.calibrate and args.loss not in PROBABILITIES:
+        raise SettingsError(f"--calibrate needs class probabilities: --loss {' or '.join(PROBABILITIES)}")
     if args.seed < 0:
         raise SettingsError(f"--seed {args.seed}: expected 0 or more")
 
@@ -172,12 +183,25 @@ def _print(args: argparse.Namespace, found: Figures, seconds: float) -> None:
         table.add_row(name, f"{value:.6g}", f"{found.weights[name]:.4f}")
     console = Console(file=sys.stdout, highlight=False)
     console.print(table)
+    if found.calibration:
+        console.print(_calibration(args.algorithm, found.calibration))
     console.print(_over_time(found))
     rate = found.labels / seconds if seconds else 0.0
     unanswered = f", {found.unanswered} of them unanswered" if found.unanswered else ""
     console.print(
         f"{found.requests} requests{unanswered}; {found.labels} labels in {seconds:.2f} s, {rate:,.0f}/s"
     )
+
+
+def _calibration(algorithm: str, found: CalibrationFigures) -> Table:
+    table = Table(title="expected calibration error of the most probable class", title_justify="left")
+    for heading in ("", "error", "loss"):
+        table.add_column(heading, justify="right" if heading else "left")
+    table.add_row(algorithm, f"{found.error:.4f}", "")
+    if found.calibrated is not None:
+        table.add_row("calibrated", f"{found.calibrated:.4f}", f"{found.calibrated_loss:.6g}")
+    table.add_row("uniform", f"{found.uniform:.4f}", "")
+    return table
 
 
 def _over_time(found: Figures) -> Table:

@@ -11,12 +11,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_ensemble.cli.backtest.conditions import member_losses
+from stream_ensemble.core.evaluation.classification import calibration_error
 from stream_ensemble.core.learning.backtest import Played, Stream
+from stream_ensemble.core.learning.calibrated_play import PlayedCalibrated
+from stream_ensemble.core.learning.calibration import by_name
 from stream_ensemble.core.learning.hindsight import best_convex
-from stream_ensemble.core.learning.losses import Floats, Loss
+from stream_ensemble.core.learning.losses import Floats, Labels, Loss
 from stream_ensemble.core.learning.pooling import mean_of
 
 SPANS = 20
+#: Losses of class probabilities.
+PROBABILITIES = ("log", "brier")
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationFigures:
+    """Expected calibration errors of the most probable class (see ``core/evaluation``).
+
+    Attributes:
+        error: of the fused outputs.
+        uniform: of the plain average.
+        calibrated, calibrated_loss: of the calibrated outputs, and their mean loss; None: not asked for.
+        temperatures: what the last row was calibrated with: by log-odds of its first class, and "rest".
+    """
+
+    error: float
+    uniform: float
+    calibrated: float | None = None
+    calibrated_loss: float | None = None
+    temperatures: dict[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +52,7 @@ class Figures:
         best_convex: that of the best fixed weights in hindsight.
         weights: at the end, with everyone awake.
         spans: 20 even parts of the stream: first row, loss, the plain average's loss, mean weights.
+        calibration: of class probabilities; None: the outputs are something else.
     """
 
     loss: float
@@ -42,9 +66,16 @@ class Figures:
     requests: int
     unanswered: int
     spans: list[dict[str, Any]]
+    calibration: CalibrationFigures | None
 
 
-def figures(stream: Stream, loss: Loss, members: tuple[str, ...], played: Played) -> Figures:
+def figures(
+    stream: Stream,
+    loss: Loss,
+    members: tuple[str, ...],
+    played: Played,
+    calibrated: PlayedCalibrated | None = None,
+) -> Figures:
     """Score what was played. K members."""
     answered = np.asarray(stream.awake.any(axis=1))
     outputs, awake, labels = stream.outputs[answered], stream.awake[answered], stream.labels[answered]
@@ -68,6 +99,31 @@ def figures(stream: Stream, loss: Loss, members: tuple[str, ...], played: Played
         requests=len(answered),
         unanswered=int((~answered).sum()),
         spans=_spans(np.flatnonzero(answered), ours, plain, shares, members),
+        calibration=_calibration(loss, labels, played.fused[answered], even, calibrated, answered)
+        if loss.name in PROBABILITIES
+        else None,
+    )
+
+
+def _calibration(
+    loss: Loss,
+    labels: Labels,
+    fused: Floats,
+    even: Floats,
+    calibrated: PlayedCalibrated | None,
+    answered: NDArray[np.bool_],
+) -> CalibrationFigures:
+    """Shapes: labels R, fused and even R x C: the rows that were ``answered`` (T)."""
+    classes = labels.astype(np.int64)
+    errors = calibration_error(fused, classes), calibration_error(even, classes)
+    if calibrated is None:
+        return CalibrationFigures(*errors)
+    outputs = calibrated.fused[answered]
+    return CalibrationFigures(
+        *errors,
+        calibration_error(outputs, classes),
+        float(loss.loss(loss.points(outputs, labels), labels).mean()),
+        by_name(calibrated.last),
     )
 
 

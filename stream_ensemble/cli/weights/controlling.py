@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stream_ensemble.cli.weights.chosen import add_ensemble_arguments, add_json_argument, chosen_ensemble
-from stream_ensemble.cli.weights.kept import read_kept
+from stream_ensemble.cli.weights.kept import Kept, read_kept
 from stream_ensemble.cli.weights.live import Live, read_live
 from stream_ensemble.cli.weights.ordering import Ordered, new_control, send
 from stream_ensemble.cli.weights.printing import print_json
@@ -84,7 +84,7 @@ def _pin(args: argparse.Namespace) -> int:
                 f"{args.file}: {', '.join(sorted(strangers))} is no member of {ensemble.name}, which has "
                 f"{', '.join(ensemble.algorithm.members)}"
             )
-        pinned, what = PinnedWeights(weights=kept.weights, credit=kept.credit), f"the weights of {args.file}"
+        pinned, what = kept.pinned, f"the weights of {args.file}"
     elif args.uniform:
         pinned, what = (
             PinnedWeights(weights=dict.fromkeys(ensemble.algorithm.members, 1.0)),
@@ -101,7 +101,8 @@ def _current(ensemble: LearnedEnsemble, live: Live, segment: str | None) -> tupl
     require_key(live, key)
     shown = as_json(ensemble, live, key)
     what = f"what {shown['n']} labels have taught (version {shown['version']})"
-    return PinnedWeights(weights=shown["weights"], credit=shown["credit"]), what
+    kept = Kept(shown["weights"], shown["credit"], shown["n"], shown["calibration"])
+    return kept.pinned, what
 
 
 def _unpin(args: argparse.Namespace) -> int:

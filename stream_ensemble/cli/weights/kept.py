@@ -9,15 +9,23 @@ import msgspec
 
 from stream_ensemble.core.learning import credit_block
 from stream_ensemble.errors import SettingsError, StateError
-from stream_ensemble.messages import CreditBlock
+from stream_ensemble.messages import Calibration, CreditBlock, PinnedWeights
 
 
 class Kept(msgspec.Struct):
-    """Weights by member, and, from ``weights show``, the credit they are made of."""
+    """Weights by member, and, from ``weights show``, the credit they are made of and what their outputs were
+    calibrated with.
+    """
 
     weights: dict[str, float]
     credit: CreditBlock | None = None
     n: int | None = None
+    calibration: Calibration | None = None
+
+    @property
+    def pinned(self) -> PinnedWeights:
+        """The same to be pinned."""
+        return PinnedWeights(weights=self.weights, credit=self.credit, calibration=self.calibration)
 
 
 def read_kept(path: Path) -> Kept:

@@ -22,6 +22,7 @@ from stream_ensemble.cli.weights.chosen import (
 )
 from stream_ensemble.cli.weights.live import Live, in_topic, member_lines, pin_lines, read_live
 from stream_ensemble.cli.weights.printing import print_json, print_table
+from stream_ensemble.core.learning.calibration import KNOTS, by_name
 from stream_ensemble.core.learning.contribution import Contribution
 from stream_ensemble.core.learning.control import pin_of
 from stream_ensemble.core.learning.explain import ONLY, ArmStanding, explained
@@ -43,6 +44,12 @@ _READING = (
     "R: how much better than the fused answer the member (or arm) would have been, summed over the labels; "
     "V: the sum of the squares of that;\nR/sqrt(V): how sure that is (beyond 2: hardly chance). "
     "Only a positive R earns more than the even share."
+)
+
+
+_SURE = (*(f"{1 / (1 + math.exp(-knot)):.3g} sure" for knot in KNOTS), "other classes")
+_ON_TEMPERATURES = (
+    "by how sure the output was of its first class before; above 1 it is made less sure, below 1 surer."
 )
 
 
@@ -124,6 +131,7 @@ def as_json(ensemble: LearnedEnsemble, live: Live, key: Key) -> dict[str, Any]:
             }
             for k, name in enumerate(ensemble.algorithm.members)
         },
+        "calibration": in_topic(ensemble, live, Key(key.task)).calibration,
     }
 
 
@@ -177,6 +185,14 @@ def _print(shown: dict[str, Any], arms: list[ArmStanding]) -> None:
         )
         print_table("members in each arm", ("member", "arm", "weight", "R", "V", "R/sqrt(V)"), _long(shown))
     print(_READING)
+    if shown["calibration"] is not None:
+        temperatures = by_name(shown["calibration"])
+        print_table("temperatures the fused output is calibrated with", _SURE, [_row_of(temperatures)])
+        print(_ON_TEMPERATURES)
+
+
+def _row_of(temperatures: dict[str, float]) -> tuple[str, ...]:
+    return tuple(f"{temperature:.3f}" for temperature in temperatures.values())
 
 
 def _long(shown: dict[str, Any]) -> Iterator[tuple[str, ...]]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from stream_ensemble.core.labels.matching import Charge
 from stream_ensemble.core.learning.additive import Additive, Floats, Increments
 from stream_ensemble.core.learning.algorithm import Labelled, Trials
+from stream_ensemble.core.learning.calibration import calibrates
 from stream_ensemble.core.learning.contribution import Vector
 from stream_ensemble.core.learning.segment_mixture import SegmentMixture
 from stream_ensemble.core.learning.trial import apart
@@ -91,6 +92,8 @@ def _teach_alike_whole(
         trials=_trials(charges, members, _classes(charges)),
         warm=_warm(charges, members),
     )
+    if calibrates(algorithm) and not charges[0].late:
+        labelled = replace(labelled, issued=_issued(charges, labelled, held))
     taught = algorithm.increments(values, labelled)
     new = sum(one.first for one in charges)
     strangers = _strangers(charges, members)
@@ -102,6 +105,23 @@ def _teach_alike_whole(
         yield Taught(None, algorithm, own, labelled.scale, labelled.clock, new)
     beside = held.algorithm_over((*members, *strangers))
     yield Taught(None, beside, trials, labelled.scale, labelled.clock, 0)
+
+
+def _issued(group: Sequence[Charge], labelled: Labelled, held: Credits) -> Floats:
+    """What R charges of one block were answered by their credit before it was calibrated, R x C."""
+    block, values = held.blocks[group[0].credit.everywhere]
+    outputs, awake = labelled.outputs, labelled.awake
+    issued = held.algorithm_over(block.members).fuse(values, outputs, awake)
+    alike: dict[int, list[int]] = {}
+    for row, one in enumerate(group):
+        own = one.credit.segment
+        if own is not None and not held.no_effect(one.credit.everywhere, own):
+            alike.setdefault(len(held.blocks[own][1]), []).append(row)
+    for rows in alike.values():
+        own_values = np.stack([held.blocks[group[row].credit.segment or ""][1] for row in rows])
+        mixture = held.mixture(block.members)
+        issued[rows] = mixture.issued(values, own_values, outputs[rows], awake[rows])
+    return issued
 
 
 def teach_segments(charges: Sequence[Charge], held: Credits, counts: Counter[str]) -> Iterator[Taught]:

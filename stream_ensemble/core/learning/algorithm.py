@@ -26,6 +26,7 @@ class Labelled:
     the credit.
 
     Attributes:
+        issued: R x C, what was answered by the credit, before it was calibrated; None: not said.
         trials: what members in shadow said of them; None where none did.
         warm: R x K, who had a warm share of the answer; None where nobody had.
     """
@@ -35,6 +36,7 @@ class Labelled:
     labels: NDArray[np.int64] | NDArray[np.float64]
     scale: NDArray[np.float64]
     clock: float
+    issued: NDArray[np.float64] | None = None
     trials: Trials | None = None
     warm: NDArray[np.bool_] | None = None
 

@@ -7,8 +7,9 @@ that is not order-free learns label by label, in order of arrival, then of reque
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,26 +67,49 @@ def play(stream: Stream, algorithm: Algorithm, loss: Loss, clocks: Places | None
         clocks: T, what forgetting is counted in; None: labels learned before each row, as the live learner.
     """
     total, k, classes = stream.outputs.shape
+    learner: _Learner = (
+        _Chunks(algorithm, stream) if isinstance(algorithm, Additive) else _OneByOne(algorithm, stream)
+    )
+    fused, weights = np.zeros((total, classes)), np.zeros((total, k))
+    learned = 0
+    for chunk in in_chunks(stream, clocks):
+        fused[chunk.rows], weights[chunk.rows] = learner.answer(*chunk)
+        learned += len(chunk.arrived)
+    losses = loss.loss(loss.points(fused, stream.labels), stream.labels)
+    final = algorithm.pool(learner.credit, np.ones((1, k), np.bool_))[0]
+    return Played(fused, losses, weights, learned, final)
+
+
+class Chunk(NamedTuple):
+    """R rows none of which sees another one's label.
+
+    Attributes:
+        arrived: the rows whose labels come meanwhile, in order.
+        counts: R; how many of these have come before each row.
+        clocks: R; what these rows' own labels will count as made at.
+    """
+
+    rows: slice
+    arrived: Places
+    counts: Places
+    clocks: Places
+
+
+def in_chunks(stream: Stream, clocks: Places | None = None) -> Iterator[Chunk]:
+    """The stream in chunks; ``clocks`` as for :func:`play`."""
+    total = len(stream.labels)
     order = np.argsort(stream.arrival, kind="stable")
     soonest = np.minimum.accumulate(stream.arrival[::-1])[::-1]
     learned_before = np.searchsorted(stream.arrival[order], np.arange(total), side="right")
     if clocks is None:
         clocks = learned_before
-    learner: _Learner = (
-        _Chunks(algorithm, stream) if isinstance(algorithm, Additive) else _OneByOne(algorithm, stream)
-    )
-    fused, weights = np.zeros((total, classes)), np.zeros((total, k))
     start, learned = 0, 0
     while start < total:
         stop = int(min(soonest[start], start + _LONGEST_CHUNK, total))
         rows = slice(start, stop)
         counts = learned_before[rows]
-        arrived = order[learned : counts[-1]]
-        fused[rows], weights[rows] = learner.answer(rows, arrived, counts - learned, clocks[rows])
+        yield Chunk(rows, order[learned : counts[-1]], counts - learned, clocks[rows])
         start, learned = stop, int(counts[-1])
-    losses = loss.loss(loss.points(fused, stream.labels), stream.labels)
-    final = algorithm.pool(learner.credit, np.ones((1, k), np.bool_))[0]
-    return Played(fused, losses, weights, learned, final)
 
 
 class _Learner(Protocol):
@@ -93,8 +117,7 @@ class _Learner(Protocol):
     credit: Vector
 
     def answer(self, rows: slice, arrived: Places, counts: Places, clocks: Places) -> tuple[Floats, Floats]:
-        """Fused outputs and shares of R rows, of which row r is answered after the first ``counts[r]`` of the
-        ``arrived`` labels; ``clocks`` are what these rows' own labels will count as made at."""
+        """Fused outputs and shares of the rows of a ``Chunk``."""
         ...
 
 

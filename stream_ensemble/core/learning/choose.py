@@ -15,6 +15,7 @@ from stream_ensemble.core.learning.algorithm import Algorithm
 from stream_ensemble.core.learning.bank import Bank
 from stream_ensemble.core.learning.best_single import BestSingle
 from stream_ensemble.core.learning.boa import BOA
+from stream_ensemble.core.learning.calibration import Calibrated
 from stream_ensemble.core.learning.contribution import Vector
 from stream_ensemble.core.learning.dorm import DORM
 from stream_ensemble.core.learning.ewa import EWA
@@ -102,6 +103,8 @@ def make(learning: Learning, task: Classification, members: tuple[str, ...]) -> 
     if not isinstance(algorithm, Additive):
         raise SettingsError(f"learning.algorithm = {algorithm.name!r}: {NEEDS_ORDER}")
     algorithm = WithTrials(algorithm, LogLoss(), learning.admission.share)
+    if learning.calibration:
+        algorithm = Calibrated(algorithm)
     if learning.guardrail.enabled:
         return WithLosses(algorithm, LogLoss(), learning.guardrail.half_life)
     return algorithm

@@ -6,23 +6,36 @@ costs a few operations however many arrays there are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import accumulate
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_ensemble.core.learning.additive import Additive, Floats, Increments
+from stream_ensemble.core.learning.additive import Floats, Increments
 
 #: Sums are held grown by ``2^(clock / half-life)`` within a block; beyond this exponent a new block starts.
 _MOST_GROWTH = 256.0
 
 
+class OfSums(Protocol):
+    """What makes credit of sums and maxima: an ``Additive`` algorithm, of which see these two."""
+
+    @property
+    def half_lives(self) -> Mapping[str, float | None]:
+        """By array name."""
+        ...
+
+    def credits_of(self, matrix: Floats, sums: Mapping[str, slice], maxima: Mapping[str, slice]) -> Floats:
+        """Credit of S states."""
+        ...
+
+
 class PrefixStates:
     """The learned state of an order-free algorithm, and what each of T rows will teach once labelled."""
 
-    def __init__(self, algorithm: Additive[Any], total: int) -> None:
+    def __init__(self, algorithm: OfSums, total: int) -> None:
         self._algorithm = algorithm
         self._clock = 0.0
         self._clocks = np.zeros(total)

@@ -129,6 +129,19 @@ class SegmentMixture:
         mixed: NDArray[np.float64] = believed[0] * fused + believed[1] * local
         return mixed
 
+    def issued(
+        self, everywhere: Vector, own: Floats, outputs: NDArray[np.float64], awake: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        """As :meth:`fuse`, for R requests of different segments. Shape: own R x V, of one length."""
+        fused = self._algorithm.fuse(everywhere, outputs, awake)
+        credit, believed = own[:, : self.width], own[:, self.width :]
+        if not believed.shape[1]:
+            return fused
+        local = self._algorithm.fuse(credit, outputs, awake)
+        weights = self._belief.pool(believed, np.ones((len(own), len(ARMS)), np.bool_))
+        mixed: NDArray[np.float64] = weights[:, :1] * fused + weights[:, 1:] * local
+        return mixed
+
     def learn(self, part: Contribution, everywhere: Vector, own: Vector, labelled: Labelled) -> None:
         """Add what these labels teach the segment to ``part``, as ``Algorithm.learn``.
 

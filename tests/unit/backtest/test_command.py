@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 
 from stream_ensemble.cli.main import main
+from stream_ensemble.core.evaluation.classification import calibration_error
 from stream_ensemble.core.learning.backtest import Stream, play
 from stream_ensemble.core.learning.bank import Bank
+from stream_ensemble.core.learning.calibrated_play import play_calibrated
+from stream_ensemble.core.learning.calibration import by_name
 from stream_ensemble.core.learning.choose import ALGORITHMS
 from stream_ensemble.core.learning.losses import LogLoss
 from stream_ensemble.core.learning.schedule import delayed
@@ -74,6 +77,40 @@ def test_the_figures_are_those_of_the_core(tmp_path: Path, capsys: Capture) -> N
     assert list(found["weights"].values()) == pytest.approx(played.final, rel=1e-12)
     assert found["best_convex"] <= min(found["uniform"], found["best_single"]) * (1 + 1e-9)
     assert sum(span["loss"] for span in found["spans"]) / 20 == pytest.approx(found["loss"], rel=1e-9)
+
+
+def test_calibration_errors_stand_beside_and_calibration_is_that_of_the_core(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    arrays = classes()
+    file, P, y = written(tmp_path, arrays), arrays["P"], arrays["y"]
+    plain = figures(capsys, file, "--loss", "log", "--delay", "7")
+    found = figures(capsys, file, "--loss", "log", "--delay", "7", "--calibrate")
+    stream = Stream(P, np.ones((ROWS, 3), np.bool_), y, delayed(ROWS, 7))
+    issued = play(stream, Bank(MEMBERS), LogLoss()).fused
+    after = play_calibrated(stream, issued)
+    assert found["calibration"] == {
+        "error": pytest.approx(calibration_error(issued, y), rel=1e-12),
+        "uniform": pytest.approx(calibration_error(P.mean(axis=1), y), rel=1e-12),
+        "calibrated": pytest.approx(calibration_error(after.fused, y), rel=1e-12),
+        "calibrated_loss": pytest.approx(-np.log(after.fused[np.arange(ROWS), y]).mean(), rel=1e-12),
+        "temperatures": pytest.approx(by_name(after.last), rel=1e-12),
+    }
+    assert found["loss"] == plain["loss"]
+    both = {key: plain["calibration"][key] for key in ("error", "uniform")}
+    assert plain["calibration"] == dict.fromkeys(found["calibration"], None) | both
+    assert main(["backtest", file, "--loss", "log", "--delay", "7", "--calibrate"]) == 0
+    out = capsys.readouterr().out
+    assert "expected calibration error" in out
+    assert f"{found['calibration']['calibrated']:.4f}" in out
+
+
+def test_numbers_have_no_calibration(tmp_path: Path, capsys: Capture) -> None:
+    file = written(tmp_path, values())
+    assert figures(capsys, file, "--loss", "square")["calibration"] is None
+    assert refused(capsys, file, "--loss", "square", "--calibrate") == (
+        "--calibrate needs class probabilities: --loss log or brier"
+    )
 
 
 @pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name != "fixed"])

@@ -65,6 +65,17 @@ def test_calibration_error_by_hand() -> None:
     assert calibration_error(p, labels) == pytest.approx(expected, rel=1e-12)
 
 
+def test_calibration_error_is_what_a_loop_over_its_bins_gives() -> None:
+    p, labels = rows(400, 3)
+    confidence, right = p.max(axis=1), p.argmax(axis=1) == labels
+    expected = 0.0
+    for i in range(15):
+        inside = (confidence > i / 15) & (confidence <= (i + 1) / 15)
+        if inside.any():
+            expected += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
+    assert calibration_error(p, labels) == pytest.approx(expected, rel=1e-12)
+
+
 def test_outputs_that_say_how_often_they_are_right_have_no_calibration_error() -> None:
     rng = np.random.default_rng(1)
     p = rng.dirichlet(np.ones(3), 200_000)

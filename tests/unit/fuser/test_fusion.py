@@ -14,12 +14,13 @@ from stream_ensemble.core.join.records import Decided, Predictions
 from stream_ensemble.core.join.state import JoinRules, PartitionJoin
 from stream_ensemble.core.learning import credit_block
 from stream_ensemble.core.learning.bank import Bank
+from stream_ensemble.core.learning.calibration import calibrated
 from stream_ensemble.core.learning.choose import make
 from stream_ensemble.core.learning.contribution import Contribution
 from stream_ensemble.core.learning.segment_mixture import SegmentMixture
 from stream_ensemble.fuser.fusion import KEYFRAME_S, Fusion
 from stream_ensemble.kafka.encode import FusedFormat
-from stream_ensemble.messages import ControlState, Fused, Pin, PinnedWeights, WeightsVersion
+from stream_ensemble.messages import Calibration, ControlState, Fused, Pin, PinnedWeights, WeightsVersion
 from stream_ensemble.stores.contributions import Order, Stored
 from stream_ensemble.stores.control_state import encode_state
 from stream_ensemble.stores.credit_snapshot import CreditSnapshot
@@ -274,3 +275,89 @@ def test_pinning_and_unpinning_take_effect_at_the_next_records() -> None:
         found.append((record.weights, record.weights_version.pin))
     learned = ({"a": 0.75, "b": 0.25}, None)
     assert found == [learned, ({"a": 0.5, "b": 0.5}, 9), learned]
+
+
+BY = Calibration(confidence=(0.8, 0.7, 0.9, 1.2, 1.5), rest=1.3)
+OTHER = Calibration(confidence=(1.8, 1.7, 1.9, 1.2, 1.5), rest=0.9)
+
+
+def calibrated_by(weights: Weights, by: Calibration | None) -> None:
+    weights.snapshot = replace(weights.snapshot, calibration=by)
+
+
+@pytest.mark.parametrize("name", ["ml_poly", "bank"])
+@pytest.mark.parametrize("few", [2, 40])
+def test_outputs_are_calibrated_and_the_credit_says_with_what(name: str, few: int) -> None:
+    algorithm = make(Learning(algorithm=name, calibration=True), TASK, MEMBERS)
+    weights = Weights(algorithm)
+    weights.use(RNG.random(len(weights.snapshot.values)), 40)
+    join, decided, outputs = ended(*[("a", "b")] * few)
+    fusion = Fusion(algorithm, weights, None, Time())
+    before = records(fusion, join, decided)
+    calibrated_by(weights, BY)
+    after = records(fusion, join, decided)
+    expected = algorithm.fuse(weights.snapshot.values, outputs, np.ones((few, 2), np.bool_))
+    np.testing.assert_allclose([record.output for record in before], expected, rtol=1e-14)
+    np.testing.assert_allclose([record.output for record in after], calibrated(expected, BY), rtol=1e-12)
+    for one, other in zip(before, after, strict=True):
+        assert one.output != other.output
+        assert (one.label, one.weights) == (other.label, other.weights)
+        assert one.credit is not None
+        assert other.credit is not None
+        assert (one.credit.calibration, other.credit.calibration) == (None, BY)
+        assert other.credit.everywhere == one.credit.everywhere
+
+
+def test_a_segment_is_calibrated_with_what_the_task_has_learned() -> None:
+    algorithm = make(Learning(algorithm="bank", calibration=True), TASK, MEMBERS)
+    weights, mixture = Weights(algorithm), SegmentMixture(algorithm)
+    weights.use(RNG.random(mixture.width), 40)
+    own = np.concatenate([RNG.random(mixture.width), [0.25, 1.0]])
+    weights.segments = {"north": weights.of(own, 7)}
+    calibrated_by(weights, BY)
+    join, decided, outputs = ended(("a", "b"))
+    join.slots.segment_of[int(decided.slots[0])] = "north"
+    [record] = records(Fusion(algorithm, weights, None, Time()), join, decided)
+    mixed = mixture.fuse(weights.snapshot.values, own, outputs, np.ones((1, 2), np.bool_))
+    np.testing.assert_allclose(record.output, calibrated(mixed, BY)[0], rtol=1e-12)
+    assert record.credit is not None
+    assert record.credit.calibration == BY
+
+
+def test_the_prior_is_answered_as_it_is() -> None:
+    weights = Weights(make(Learning(algorithm="ml_poly", calibration=True), TASK, MEMBERS))
+    calibrated_by(weights, BY)
+    prior = np.array([0.6, 0.3, 0.1])
+    join, decided, _ = ended(("a",), ("b",))
+    decided = Decided(decided.slots, np.array([0, 2], np.uint8), np.array([0, 6], np.uint8))
+    pooled, fallback = records(Fusion(weights.algorithm, weights, prior, Time()), join, decided)
+    assert (pooled.status, fallback.status) == ("complete", "fallback")
+    assert fallback.output == prior.tolist()
+    assert fallback.credit is None
+    assert pooled.credit is not None
+    assert pooled.credit.calibration == BY
+
+
+def test_pinned_weights_are_calibrated_by_what_was_kept_with_them_and_not_by_what_is_learned() -> None:
+    bank = make(Learning(algorithm="bank", calibration=True), TASK, MEMBERS)
+    weights = Weights(bank)
+    weights.use(RNG.random(len(weights.snapshot.values)), 40)
+    kept = weights.snapshot
+    calibrated_by(weights, BY)
+    everyone = np.ones((1, 2), np.bool_)
+    for pinned, by in (
+        (PinnedWeights(weights={"a": 1.0, "b": 3.0}), None),
+        (PinnedWeights(weights={"a": 1.0, "b": 3.0}, calibration=OTHER), None),
+        (PinnedWeights(weights={"a": 1.0}, credit=kept.block), None),
+        (PinnedWeights(weights={"a": 1.0}, credit=kept.block, calibration=OTHER), OTHER),
+    ):
+        under(weights, Pin(number=9, id="x", pinned=pinned))
+        join, decided, outputs = ended(("a", "b"))
+        [record] = records(Fusion(bank, weights, None, Time()), join, decided)
+        held = weights.snapshot.pins and weights.snapshot.pins.of(None)
+        assert held
+        plain = held.algorithm.fuse(held.values, outputs, everyone)
+        expected = plain if by is None else calibrated(plain, by)
+        np.testing.assert_allclose(record.output, expected[0], rtol=1e-12)
+        assert record.credit is not None
+        assert (record.credit.everywhere, record.credit.calibration) == (kept.digest, by)

@@ -12,6 +12,7 @@ import pytest
 
 from stream_ensemble.config import Admission, Classification, Guardrail, Learning
 from stream_ensemble.core.learning.algorithm import Labelled
+from stream_ensemble.core.learning.calibration import calibrates
 from stream_ensemble.core.learning.choose import ALGORITHMS, ORDER_DEPENDENT, Options, make, named
 from stream_ensemble.core.learning.contribution import Contribution
 from stream_ensemble.core.learning.guardrail import judged
@@ -22,7 +23,7 @@ MEMBERS = ("a", "b", "c")
 TASK = Classification(classes=["x", "y"])
 
 
-def _learning(algorithm: str, *, guardrail: bool = False) -> Any:
+def _learning(algorithm: str, *, guardrail: bool = False, calibration: bool = False) -> Any:
     return SimpleNamespace(
         algorithm=algorithm,
         half_life=50.0,
@@ -30,6 +31,7 @@ def _learning(algorithm: str, *, guardrail: bool = False) -> Any:
         weights={"a": 1.0, "b": 2.0, "c": 0.0},
         guardrail=Guardrail(enabled=guardrail),
         admission=Admission(),
+        calibration=calibration,
     )
 
 
@@ -65,6 +67,16 @@ def test_with_a_guardrail_it_is_the_same_algorithm_with_losses_beside(name: str)
     found = judged(guarded.merge([part]))
     assert found is not None
     assert found.labels == 1.0
+
+
+@pytest.mark.parametrize("guardrail", [False, True])
+@pytest.mark.parametrize("name", [name for name in ALGORITHMS if name not in ORDER_DEPENDENT])
+def test_with_calibration_too(name: str, guardrail: bool) -> None:
+    plain = make(_learning(name, guardrail=guardrail), TASK, MEMBERS)
+    beside = make(_learning(name, guardrail=guardrail, calibration=True), TASK, MEMBERS)
+    assert (calibrates(plain), calibrates(beside)) == (False, True)
+    assert (beside.name, beside.members, beside.linear) == (plain.name, plain.members, plain.linear)
+    assert beside.half_lives.items() > plain.half_lives.items()
 
 
 def test_a_live_ensemble_refuses_one_that_needs_the_labels_in_order() -> None:

@@ -11,6 +11,7 @@ import pytest
 from stream_ensemble.cli.weights.kept import read_kept
 from stream_ensemble.core.learning import credit_block
 from stream_ensemble.errors import SettingsError
+from stream_ensemble.messages import Calibration, PinnedWeights
 
 _, BLOCK = credit_block.encode("ml_poly", 0, 5, ("a", "b"), np.array([1.0, 0.5]))
 
@@ -31,12 +32,20 @@ def test_what_show_prints_with_its_credit(tmp_path: Path) -> None:
     assert (found.weights, found.credit, found.n) == ({"a": 0.7, "b": 0.3}, BLOCK, 5)
 
 
+def test_what_its_outputs_were_calibrated_with_is_pinned_with_it(tmp_path: Path) -> None:
+    by = Calibration(confidence=(0.7, 0.9, 1.2, 1.6, 0.8), rest=1.1)
+    shown = {"weights": {"a": 0.7, "b": 0.3}, "credit": BLOCK, "calibration": by}
+    found = read_kept(kept(tmp_path, shown))
+    assert found.pinned == PinnedWeights(weights={"a": 0.7, "b": 0.3}, credit=BLOCK, calibration=by)
+
+
 @pytest.mark.parametrize(
     ("value", "said"),
     [
         (b"{", "expected what `weights show --json` prints"),
         ({"a": "much"}, "expected what `weights show --json` prints"),
         ({"a": -1.0, "b": 2.0}, "weights of 0 or more"),
+        ({"weights": {"a": 1.0}, "calibration": {"confidence": [1, 1, 1, 1, 0], "rest": 1}}, ">= 0.1"),
         ({"a": 0.0}, "at least one above 0"),
         ({}, "at least one above 0"),
         ({"weights": {"a": 1.0}, "credit": msgspec.structs.replace(BLOCK, values="AAAA")}, "float64"),
