@@ -72,13 +72,17 @@ def run(schedule: Schedule) -> Outcome:
     """Everything; what a failing run leaves behind stays in its folder, else it is removed."""
     folder = Path(tempfile.mkdtemp(prefix=f"chaos-{schedule.mode}-{schedule.seed}-"))
     # That servers go away is what this is about; who needs to know has the workers' logs.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    clients = logging.getLogger("aiokafka")
+    level = clients.level
+    clients.setLevel(logging.CRITICAL)
     began = time.monotonic()
     outcome = Outcome(schedule, folder)
     try:
         asyncio.run(_run(schedule, outcome))
     except Exception as error:  # the world broke down: that is a failure like any other, with its logs
         outcome.ledger.wrong("the run broke down", f"{type(error).__name__}: {error}")
+    finally:
+        clients.setLevel(level)
     outcome.took_s = time.monotonic() - began
     (folder / "report.txt").write_text(
         "\n".join([str(schedule), *outcome.lines(), *outcome.violations]) + "\n"
