@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 import time
+from collections.abc import Mapping
 
-import msgspec
-
-from stream_ensemble.core.learning.control import NOTHING, joined
 from stream_ensemble.core.learning.membership import admissions
 from stream_ensemble.core.learning.trial import Record, earned, record_of
-from stream_ensemble.errors import StreamEnsembleError
 from stream_ensemble.learner.ensemble import LearnedEnsemble
 from stream_ensemble.learner.output import Outgoing
+from stream_ensemble.learner.watch import Watch
 from stream_ensemble.messages import Control
-from stream_ensemble.stores.contributions import ContributionStore, Key
-from stream_ensemble.stores.control_state import CONTROLS, state_of
+from stream_ensemble.stores.contributions import ContributionStore, Stored
 from stream_ensemble.stores.whole import whole_of
 
 log = logging.getLogger(__name__)
-
-_LOOK_S = 1.0
 
 
 def admits(ensemble: LearnedEnsemble, partition: int) -> bool:
@@ -30,12 +24,11 @@ def admits(ensemble: LearnedEnsemble, partition: int) -> bool:
     return bool(ensemble.config.shadows) and partition == 0
 
 
-class Admitter:
-    """Looks once a second at the contributions of all partitions in Redis, and admits who has earned it.
+class Admitter(Watch):
+    """Admits who has earned it.
 
-    What it decides is sent in the owner's next transaction, to every partition. Of a member that a control
-    record was ever about it decides nothing: who was retired comes back by hand alone. A later owner sees by
-    the control state what was decided before; an order sent twice comes to the same.
+    Of a member that a control record was ever about it decides nothing: who was retired comes back by hand
+    alone.
 
     Args:
         contributions: where all owners publish.
@@ -45,37 +38,12 @@ class Admitter:
     """
 
     def __init__(self, ensemble: LearnedEnsemble, contributions: ContributionStore) -> None:
+        super().__init__(ensemble, contributions)
         self.records: dict[str, Record | None] = dict.fromkeys(ensemble.config.shadows)
-        self._ensemble = ensemble
-        self._store = contributions
-        self._state = NOTHING
         self._sent: set[str] = set()
         self._decided: list[Control] = []
 
-    async def run(self) -> None:
-        """Look and decide, until cancelled. While Redis is away nobody is admitted."""
-        while True:
-            try:
-                await self.look()
-            except StreamEnsembleError as error:
-                log.debug("shadows of %s wait, the weights are not seen: %s", self._ensemble.name, error)
-            await asyncio.sleep(_LOOK_S)
-
-    async def look(self) -> None:
-        """Look once; a decision waits for :meth:`orders`.
-
-        Raises:
-            ServerUnavailableError: Redis does not answer.
-            StateError: a contribution in it cannot be read.
-        """
-        key = Key(self._ensemble.task)
-        snapshot = await self._store.read([key, CONTROLS])
-        complete = {p for p, marker in snapshot.markers.items() if marker.complete}
-        if snapshot.damaged or not complete >= set(range(self._ensemble.config.partitions)):
-            return
-        state, _ = state_of(snapshot.fields[CONTROLS])
-        self._state = joined((self._state, state))
-        fields = snapshot.fields[key]
+    def _decide(self, fields: Mapping[int, Stored]) -> None:
         whole = whole_of(self._ensemble.algorithm, fields)
         rule = self._ensemble.config.learning.admission
         self.records = {name: record_of(whole, name, rule.share) for name in self.records}
@@ -102,9 +70,7 @@ class Admitter:
                 control.member,
                 self.records[control.member],
             )
-            value = msgspec.json.encode(control)
-            partitions = range(self._ensemble.config.partitions)
-            outgoing += [Outgoing(self._ensemble.feedback(p), None, value) for p in partitions]
+            outgoing += self._to_everybody(control)
         return outgoing
 
     def _admit(self, member: str, generation: int) -> Control:

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 import uuid
+from collections.abc import Mapping
 from typing import Literal
 
-import msgspec
-
-from stream_ensemble.core.learning.control import NOTHING, joined
 from stream_ensemble.core.learning.guardrail import Judged, Thresholds, judged
-from stream_ensemble.errors import StreamEnsembleError
 from stream_ensemble.learner.ensemble import LearnedEnsemble
 from stream_ensemble.learner.output import Outgoing
+from stream_ensemble.learner.watch import Watch
 from stream_ensemble.messages import Control, ControlState, PinnedWeights
-from stream_ensemble.stores.contributions import ContributionStore, Key
-from stream_ensemble.stores.control_state import CONTROLS, state_of
+from stream_ensemble.stores.contributions import ContributionStore, Stored
 from stream_ensemble.stores.whole import whole_of
 
 log = logging.getLogger(__name__)
-
-_LOOK_S = 1.0
 
 
 def guards(ensemble: LearnedEnsemble, partition: int) -> bool:
@@ -30,11 +24,8 @@ def guards(ensemble: LearnedEnsemble, partition: int) -> bool:
     return ensemble.config.learning.guardrail.enabled and partition == 0
 
 
-class Guard:
-    """Looks once a second at the contributions of all partitions in Redis, and decides.
-
-    What it decides is sent in the owner's next transaction, to every partition. A later owner sees by the
-    control state what was decided before; sent twice it comes to the same.
+class Guard(Watch):
+    """Switches to uniform weights and back.
 
     Args:
         contributions: where all owners publish.
@@ -44,39 +35,15 @@ class Guard:
     """
 
     def __init__(self, ensemble: LearnedEnsemble, contributions: ContributionStore) -> None:
+        super().__init__(ensemble, contributions)
         self.judged: Judged | None = None
         settings = ensemble.config.learning.guardrail
         self._thresholds = Thresholds(settings.least_labels, settings.worse_by, settings.back_at)
-        self._ensemble = ensemble
-        self._store = contributions
-        self._state = NOTHING
         self._sent = 0
         self._decided: Control | None = None
 
-    async def run(self) -> None:
-        """Look and decide, until cancelled. While Redis is away nothing is switched."""
-        while True:
-            try:
-                await self.look()
-            except StreamEnsembleError as error:
-                log.debug("the guardrail of %s does not see the weights: %s", self._ensemble.name, error)
-            await asyncio.sleep(_LOOK_S)
-
-    async def look(self) -> None:
-        """Look once; a decision waits for :meth:`switches`.
-
-        Raises:
-            ServerUnavailableError: Redis does not answer.
-            StateError: a contribution in it cannot be read.
-        """
-        key = Key(self._ensemble.task)
-        snapshot = await self._store.read([key, CONTROLS])
-        complete = {p for p, marker in snapshot.markers.items() if marker.complete}
-        if snapshot.damaged or not complete >= set(range(self._ensemble.config.partitions)):
-            return
-        state, _ = state_of(snapshot.fields[CONTROLS])
-        self._state = joined((self._state, state))
-        self.judged = judged(whole_of(self._ensemble.algorithm, snapshot.fields[key]))
+    def _decide(self, fields: Mapping[int, Stored]) -> None:
+        self.judged = judged(whole_of(self._ensemble.algorithm, fields))
         if self._state.number < self._sent:
             # What was decided last is on its way.
             return
@@ -96,9 +63,7 @@ class Guard:
             "uniform" if control.action == "pin" else "the learned",
             self.judged,
         )
-        value = msgspec.json.encode(control)
-        partitions = range(self._ensemble.config.partitions)
-        return [Outgoing(self._ensemble.feedback(p), None, value) for p in partitions]
+        return self._to_everybody(control)
 
     def _control(self, action: Literal["pin", "unpin"]) -> Control:
         uniform = PinnedWeights(weights=dict.fromkeys(self._ensemble.algorithm.members, 1.0))
