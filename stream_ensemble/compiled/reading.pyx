@@ -13,7 +13,7 @@ from cpython.ref cimport PyObject
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.math cimport isfinite
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp
 
 cdef extern from "Python.h":
     double PyOS_string_to_double(const char *s, char **endptr, PyObject *overflow) except? -1.0
@@ -96,6 +96,10 @@ cdef enum Field:
     ERROR = 128
     SEGMENT = 256
     NEEDED = 47
+
+
+cdef inline bint _equals(Text *text, const char *wanted, Py_ssize_t size) noexcept nogil:
+    return text.size == size and memcmp(text.begin, wanted, size) == 0
 
 
 # --- the batch: lengths as Kafka writes them ----------------------------------------------------------------
@@ -274,23 +278,23 @@ cdef int _scalar(Cursor *c) except -1:
 
 cdef inline unsigned int _field(Text *name) noexcept nogil:
     """Which field has this name; 0 for one that means nothing here."""
-    if name.size == 10 and memcmp(name.begin, b"request_id", 10) == 0:
+    if _equals(name, b"request_id", 10):
         return REQUEST_ID
-    if name.size == 6 and memcmp(name.begin, b"output", 6) == 0:
+    if _equals(name, b"output", 6):
         return OUTPUT
-    if name.size == 6 and memcmp(name.begin, b"member", 6) == 0:
+    if _equals(name, b"member", 6):
         return MEMBER
-    if name.size == 2 and memcmp(name.begin, b"at", 2) == 0:
+    if _equals(name, b"at", 2):
         return AT
-    if name.size == 7 and memcmp(name.begin, b"version", 7) == 0:
+    if _equals(name, b"version", 7):
         return VERSION
-    if name.size == 4 and memcmp(name.begin, b"kind", 4) == 0:
+    if _equals(name, b"kind", 4):
         return KIND
-    if name.size == 7 and memcmp(name.begin, b"segment", 7) == 0:
+    if _equals(name, b"segment", 7):
         return SEGMENT
-    if name.size == 7 and memcmp(name.begin, b"abstain", 7) == 0:
+    if _equals(name, b"abstain", 7):
         return ABSTAIN
-    if name.size == 5 and memcmp(name.begin, b"error", 5) == 0:
+    if _equals(name, b"error", 5):
         return ERROR
     return 0
 
@@ -324,7 +328,7 @@ cdef int _value(Cursor *c, unsigned int field, Message *message, double *output,
     if field == VERSION:
         return _word(c, b"1", 1)
     if field == KIND:
-        return _string(c, &text) and text.size == 10 and memcmp(text.begin, b"prediction", 10) == 0
+        return _string(c, &text) and _equals(&text, b"prediction", 10)
     if field == ABSTAIN:
         return _word(c, b"false", 5)
     if field == ERROR:
@@ -507,7 +511,7 @@ cdef class SingleKernel:
         if not _message(&c, &message, &outputs[row, 0], self.values):
             return 0
         if key.size >= 0 and not (
-            key.size == message.request_id.size and memcmp(key.begin, message.request_id.begin, key.size) == 0
+            _equals(key, <const char *>message.request_id.begin, message.request_id.size)
         ):
             return 0
         if not _fits(&message.request_id, LONGEST_ID):
@@ -537,4 +541,4 @@ cdef class SingleKernel:
 
 
 cdef inline bint _is(Text *text, bytes wanted):
-    return text.size == len(wanted) and memcmp(text.begin, <const char *>wanted, text.size) == 0
+    return _equals(text, <const char *>wanted, len(wanted))

@@ -83,9 +83,11 @@ class CompiledReader:
         if len(odd) > _ODD and len(odd) * _ODD_SHARE > columns.row:
             return None
         records = _Records([chunk for _, chunk in parts])
-        topics = np.repeat([topic for topic, _ in parts], np.diff(ends))
         rows = columns.predictions()
-        refused = self._look_at(odd.tolist(), rows, records, topics) if len(odd) else []
+        refused = []
+        if len(odd):
+            topics = np.repeat([topic for topic, _ in parts], np.diff(ends))
+            refused = self._look_at(odd.tolist(), rows, records, topics)
         if len({topic for topic, _ in parts}) == 1 and len(self._of_topic[parts[0][0]]) == 1:
             rows.member = self._of_topic[parts[0][0]][0]
         if not refused:
