@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_ensemble import compiled
-from stream_ensemble.core.join.records import Answer, Predictions
-from stream_ensemble.errors import RecordError
-from stream_ensemble.kafka.chunks import Chunk
-from stream_ensemble.kafka.decode import Expected, Read, Refused, traces_of
+from stream_ensemble.core.join.records import Predictions
+from stream_ensemble.kafka.chunks import Chunk, Columns
+from stream_ensemble.kafka.decode import Expected, Read, Refused
 from stream_ensemble.kafka.decode_singles import SingleReader
 from stream_ensemble.kafka.distributions import are_distributions
 from stream_ensemble.kafka.raw_batches import RawBatch, opened
@@ -110,35 +109,29 @@ class CompiledReader:
 
         Returns what is refused, with its place.
         """
-        refused = []
-        forwarded = set()
-        answers = np.zeros(len(rows.ids), np.uint8)
-        for place in places:
-            record, topic = records[place], int(topics[place])
-            try:
-                request_id, message, moved = self._singles.one(topic, record)
-            except RecordError as error:
-                offset, appended = int(rows.offsets[place]), int(rows.appended[place])
-                refused.append((place, Refused(record, offset, appended, error, topic)))
-                continue
-            rows.ids[place] = request_id
-            rows.member[place] = self._expected.number_of[message.member]  # type: ignore[index]
-            rows.outputs[place] = 0.0 if message.output is None else message.output
-            if message.output is None:
-                answers[place] = Answer.ABSTAIN if message.abstain else Answer.ERROR
-            rows.at[place] = rows.appended[place] if moved is None else moved.appended
-            if message.at is not None:
-                rows.at[place] = message.at
-            if moved is not None:
-                forwarded.add(place)
-            if message.segment is not None:
-                rows.segments[place] = message.segment
-            if traced := traces_of([record]):
-                rows.traces[place] = traced[0]
-        rows.forwarded = frozenset(forwarded)
-        if answers.any():
-            rows.answers = answers
-        return refused
+        picked = Columns([records[place] for place in places], rows.offsets[places], rows.appended[places])
+        reads, refused = self._singles.read_carefully(topics[places], picked)
+        bad = {id(one.record): one for one in refused}
+        dropped = [(p, bad[id(r)]) for p, r in zip(places, picked.records, strict=True) if id(r) in bad]
+        gone = {place for place, _ in dropped}
+        for read in reads:
+            _put(rows, [place for place in places if place not in gone], read.rows)
+        return dropped
+
+
+def _put(rows: Predictions, places: list[int], found: Predictions) -> None:
+    """The rows of ``found`` at these places of ``rows``, of which each has a member of its own."""
+    rows.member[places] = found.member  # type: ignore[index]
+    rows.outputs[places] = found.outputs
+    rows.at[places] = found.at
+    if found.answers is not None:
+        rows.answers = np.zeros(len(rows.ids), np.uint8)
+        rows.answers[places] = found.answers
+    for place, request_id in zip(places, found.ids, strict=True):
+        rows.ids[place] = request_id
+    rows.segments |= {places[row]: segment for row, segment in found.segments.items()}
+    rows.traces |= {places[row]: trace for row, trace in found.traces.items()}
+    rows.forwarded = frozenset(places[row] for row in found.forwarded)
 
 
 class _Columns:

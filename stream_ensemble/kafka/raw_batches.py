@@ -38,7 +38,7 @@ class RawBatch(NamedTuple):
 
 
 def opened(raw: memoryview) -> RawBatch | None:
-    """A whole batch; None where it has a format of long ago."""
+    """A whole batch; None where it has a format of long ago or says what cannot be."""
     if len(raw) < _HEADER.size:
         return None
     base, _, _, magic, _, attributes, _, base_time, newest, _, _, _, count = _HEADER.unpack_from(raw)
@@ -47,6 +47,8 @@ def opened(raw: memoryview) -> RawBatch | None:
     packed = raw[_HEADER.size :]
     compressed = attributes & _COMPRESSION
     records = _DECODERS[compressed](packed.tobytes()) if compressed else packed
+    if not 0 <= count <= len(records):
+        return None
     return RawBatch(base, base_time, newest if attributes & _LOG_APPEND_TIME else -1, records, count)
 
 

@@ -198,6 +198,12 @@ def test_where_most_are_odd_or_columnar_all_are_read_the_plain_way() -> None:
     assert len(READER.take([(0, chunk([batch(odd, 0)], 0))]).refused) == len(odd)
 
 
+def test_a_batch_that_claims_more_records_than_it_has_bytes_is_left_to_others() -> None:
+    raw = bytearray(batch(plain_records(3), 0))
+    raw[57:61] = (2**31 - 1).to_bytes(4, "big")
+    assert opened(memoryview(bytes(raw))) is None
+
+
 # --- numbers ------------------------------------------------------------------------------------------------
 
 
