@@ -17,7 +17,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.structs import TopicPartition
 
 from stream_ensemble.kafka.chunks import Chunk, EndEvidence
-from stream_ensemble.kafka.raw_batches import next_begin
+from stream_ensemble.kafka.raw_batches import is_intact, next_begin
 
 log = logging.getLogger(__name__)
 
@@ -84,13 +84,15 @@ class _ObservedClient:
     def _in_step(self, request: FetchRequest) -> None:
         """Ask for what was appended first, first, and for so little of each that all fit into the answer.
 
-        A broker fills its answer in the order of the request. In aiokafka's, a random one, some members would run
-        ahead of others while a backlog is read, and their requests would lie open meanwhile.
+        A broker fills its answer in the order of the request. In aiokafka's, a random one, some members
+        would run ahead of others while a backlog is read, and their requests would lie open meanwhile.
         """
         asked = [(topic, *part) for topic, partitions in request._topics for part in partitions]
         most = max(_LEAST_BYTES, request._max_bytes // max(len(asked), 1))
         asked.sort(key=lambda part: self.reached.get(TopicPartition(part[0], part[1]), -1))
-        request._topics = [(topic, [(partition, at, min(limit, most))]) for topic, partition, at, limit in asked]
+        request._topics = [
+            (topic, [(partition, at, min(limit, most))]) for topic, partition, at, limit in asked
+        ]
 
 
 class ChunkFetcher(Fetcher):
@@ -207,7 +209,7 @@ def _batches(
     while records.has_next():
         batch = records.next_batch()
         begin, end = end, next_begin(raw, end) if raw else 0
-        if source._check_crcs and not batch.validate_crc():
+        if source._check_crcs and not _is_intact(batch, raw[begin:end]):
             raise kafka_errors.CorruptRecordException(f"Invalid CRC - {tp}")
         aborted = False
         if source._isolation_level == READ_COMMITTED and batch.producer_id is not None:
@@ -222,6 +224,11 @@ def _batches(
             raws.append(raw[begin:end])
         source.next_fetch_offset = batch.next_offset
     return found, raws if raw else None
+
+
+def _is_intact(batch: Any, raw: memoryview) -> bool:
+    sound = is_intact(raw) if len(raw) else None
+    return bool(batch.validate_crc()) if sound is None else sound
 
 
 def adopt(consumer: AIOKafkaConsumer) -> ChunkFetcher:
