@@ -18,6 +18,7 @@ from aiokafka.structs import TopicPartition
 from stream_ensemble.kafka.batch_builder import batch_builder
 from stream_ensemble.kafka.chunks import Headers
 from stream_ensemble.kafka.fence import Fence, fence
+from stream_ensemble.kafka.frames import JoiningClient
 
 _NO_TRANSACTION_TIMEOUT = 2**31 - 1
 
@@ -106,6 +107,8 @@ class FencedProducer:
         self._producer._txn_manager = self._sequences
         self._producer._sender._txn_manager = self._sequences
         self._producer._message_accumulator._txn_manager = self._sequences
+        for producer in (self._producer, self._plain):
+            producer._sender.client = JoiningClient(producer._sender.client)
         self._unacknowledged: dict[TopicPartition, set[asyncio.Future[Any]]] = {}
         self._sizes: dict[asyncio.Future[Any], int] = {}
         self._topics: set[str] = set()

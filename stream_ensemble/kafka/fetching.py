@@ -12,11 +12,13 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka import errors as kafka_errors
+from aiokafka.client import ConnectionGroup
 from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher, FetchResult, PartitionRecords
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.structs import TopicPartition
 
 from stream_ensemble.kafka.chunks import Chunk, EndEvidence
+from stream_ensemble.kafka.frames import read_into_place
 from stream_ensemble.kafka.raw_batches import is_intact, next_begin
 
 log = logging.getLogger(__name__)
@@ -56,6 +58,10 @@ class _ObservedClient:
         if not isinstance(request, FetchRequest):
             return await self._client.send(node_id, request, **kwargs)
         self._in_step(request)
+        await self._client.ready(node_id, **kwargs)
+        connection = self._client._conns.get((node_id, kwargs.get("group", ConnectionGroup.DEFAULT)))
+        if connection is not None:
+            read_into_place(connection)
         sent = time.monotonic()
         asked = {
             TopicPartition(topic, partition): offset
