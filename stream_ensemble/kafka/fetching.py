@@ -199,6 +199,8 @@ def _take(tp: TopicPartition, result: FetchResult, start: int, raw: bytes) -> Ch
     result._update_position()
     next_offset = partition_records.next_fetch_offset
     result._partition_records = None
+    # It and its generator know each other, and both the bytes: that would wait for a collection.
+    partition_records._records_iterator = None
     return Chunk(tp, first, next_offset, batches, start=start, size=size, raws=raws)
 
 
