@@ -14,7 +14,7 @@ from aiokafka.structs import TopicPartition
 from stream_ensemble.stores.contribution_field import encode_order, order_digits
 from stream_ensemble.stores.contributions import Key, Order
 from tests.simulation import settings, stores
-from tests.simulation.broker import Broker
+from tests.simulation.broker import Broker, View
 from tests.simulation.effects import Effects
 from tests.simulation.faults import CRASH_ANYWAY_S, HOSTS, Fault
 from tests.simulation.group import Group
@@ -148,6 +148,18 @@ class World:
         tp = _place(fault.target)
         self.broker.unreadable.add(tp)
         self._for(fault.length, lambda: self.broker.unreadable.discard(tp))
+
+    def _new_leader(self, fault: Fault) -> None:
+        """Another node leads. The old one hears of it later; later that one learns how far all have come."""
+        for node in self.broker.elect():
+            view = self.broker.views[node]
+            self._for(
+                fault.length * (0.3 + self._rng.random()), lambda node=node, view=view: self._sees(node, view)
+            )
+
+    def _sees(self, node: int, view: View) -> None:
+        if self.broker.views.get(node) is view:
+            del self.broker.views[node]
 
     def _refuse(self, fault: Fault) -> None:
         """The next batch is refused for itself, as one that is too large for the topic."""
