@@ -65,6 +65,7 @@ COLUMNAR = -1
 cdef enum:
     LONGEST_ID = 256
     LONGEST_NAME = 128
+    MOST_RECORDS = 0x7FFFFFFF
 
 cdef int64_t LATEST = 253402300799999
 cdef int64_t NO_TIME = -1
@@ -210,7 +211,7 @@ cdef int _number(Cursor *c, double *number) except -1:
     first = c.at
     while _digit(c):
         digits = digits * 10 + (c.at[0] - c'0')
-        if digits:
+        if digits or count:
             count += 1
         c.at += 1
     if c.at == first or (first[0] == c'0' and c.at - first > 1):
@@ -220,7 +221,7 @@ cdef int _number(Cursor *c, double *number) except -1:
         first = c.at
         while _digit(c):
             digits = digits * 10 + (c.at[0] - c'0')
-            if digits:
+            if digits or count:
                 count += 1
             c.at += 1
         places = <int>min(c.at - first, 1000)
@@ -433,7 +434,7 @@ cdef class SingleKernel:
         """
         cdef Cursor c, record
         cdef Text key, value, trace
-        cdef int64_t size, time_delta, offset_delta
+        cdef int64_t size, time_delta, offset_delta, previous = -1
         cdef Py_ssize_t i, room = offsets.shape[0]
         cdef int headers
         if outputs.shape[1] != self.values or not (
@@ -457,6 +458,9 @@ cdef class SingleKernel:
                 and _sized(&record, &value)
             ):
                 raise ValueError("a record that is longer than it says")
+            if offset_delta <= previous or offset_delta > MOST_RECORDS:
+                raise ValueError("records that do not count up")
+            previous = offset_delta
             if base_offset + offset_delta < first:
                 continue
             if row >= room:
@@ -465,6 +469,8 @@ cdef class SingleKernel:
             headers = self._headers(&record, &trace)
             if headers == COLUMNAR:
                 return COLUMNAR
+            if record.at != record.end:
+                raise ValueError("a record that is shorter than it says")
             offsets[row] = base_offset + offset_delta
             appended[row] = base_time + time_delta if time < 0 else time
             if headers == 1 and self._one(&key, &value, row, at, members, outputs, ids, segments):
@@ -475,6 +481,8 @@ cdef class SingleKernel:
                 odd[row] = 1
                 ids.append(b"")
             row += 1
+        if c.at != c.end:
+            raise ValueError("bytes behind the last record")
         return row
 
     cdef int _headers(self, Cursor *record, Text *trace) except -2:
