@@ -7,8 +7,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
+
+from stream_ensemble.kafka.chunks import Chunk
+from stream_ensemble.kafka.raw_batches import next_begin
 
 _BEHIND_CRC = struct.Struct(">hiqqqhii")
 _HEAD = struct.Struct(">qiibI")
@@ -45,6 +49,19 @@ def batch(payload: bytes, count: int, attributes: int = 0, base_offset: int = 0)
     now = int(time.time() * 1000)
     behind = _BEHIND_CRC.pack(attributes, count - 1, now, now, -1, -1, -1, count) + payload
     return _HEAD.pack(base_offset, len(behind) + 9, -1, 2, calc_crc32c(behind)) + behind
+
+
+def chunk(raws: Sequence[bytes], first: int = 0) -> Chunk:
+    """Batches as one fetch brings them, read on from offset ``first``."""
+    whole = memoryview(b"".join(raws))
+    found, views, begin = [], [], 0
+    source = MemoryRecords(bytes(whole))
+    while source.has_next():
+        found.append(source.next_batch())
+        end = next_begin(whole, begin)
+        views.append(whole[begin:end])
+        begin = end
+    return Chunk(TopicPartition("t", 0), first, found[-1].next_offset, found, size=len(whole), raws=views)
 
 
 class Fixed:

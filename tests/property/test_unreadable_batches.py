@@ -10,17 +10,15 @@ from collections.abc import Callable
 import cramjam
 import pytest
 from aiokafka.codec import lz4_encode, snappy_encode, zstd_encode
-from aiokafka.record.memory_records import MemoryRecords
-from aiokafka.structs import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_ensemble.errors import RecordError
-from stream_ensemble.kafka.chunks import Chunk, UnreadableBatch
+from stream_ensemble.kafka.chunks import UnreadableBatch
 from stream_ensemble.kafka.decode_predictions import PredictionReader
-from stream_ensemble.kafka.raw_batches import next_begin, opened, plain_records
+from stream_ensemble.kafka.raw_batches import opened, plain_records
 from stream_ensemble.kafka.unpacking import MOST, unpacked
-from tests.raw_records import GZIP, LOG_APPEND_TIME, LZ4, SNAPPY, ZSTD, batch, record, varint
+from tests.raw_records import GZIP, LOG_APPEND_TIME, LZ4, SNAPPY, ZSTD, batch, chunk, record, varint
 
 READER = PredictionReader(["a"], [0], 2, 1e-6)
 PURE = PredictionReader(["a"], [0], 2, 1e-6)
@@ -34,18 +32,6 @@ def message(name: str) -> bytes:
 
 def records(n: int = 2) -> bytes:
     return b"".join(record(i, f"r{i}".encode(), message(f"r{i}")) for i in range(n))
-
-
-def chunk(raws: list[bytes], first: int = 0) -> Chunk:
-    whole = memoryview(b"".join(raws))
-    found, views, begin = [], [], 0
-    source = MemoryRecords(bytes(whole))
-    while source.has_next():
-        found.append(source.next_batch())
-        end = next_begin(whole, begin)
-        views.append(whole[begin:end])
-        begin = end
-    return Chunk(TopicPartition("t", 0), first, found[-1].next_offset, found, size=len(whole), raws=views)
 
 
 def lz4_with_checksum(checksum: bytes) -> bytes:

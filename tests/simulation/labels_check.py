@@ -78,7 +78,7 @@ class LabelsCheck:
         for record, appended in zip(fused.records, fused.appended.tolist(), strict=True):
             answers.take(changes, rules, record, record.offset, appended)
             until = max(until, appended)
-        reader = FeedbackReader(self._topics.feedback, number, PARTITIONS)
+        reader = FeedbackReader(self._topics.feedback, number, PARTITIONS, len(CLASSES), 1e-3)
         found = reader.read(self._columns(self._topics.feedback, number))
         charges = take_labels(changes, rules, found.here, until)
         give_up_orphans(changes, rules, until, 1 << 30)
