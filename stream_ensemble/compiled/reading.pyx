@@ -373,6 +373,41 @@ cdef int _fits(Text *text, Py_ssize_t longest) except -1:
     return 0 < size <= longest
 
 
+# --- records as such ----------------------------------------------------------------------------------------
+
+def whole(const uint8_t[::1] records, Py_ssize_t count):
+    """Are these bytes ``count`` records, each as long as it says and with all its parts inside?"""
+    cdef Cursor c, record
+    cdef Text text
+    cdef int64_t size, number, headers
+    cdef Py_ssize_t i
+    if not records.shape[0]:
+        return count == 0
+    c.at = &records[0]
+    c.end = c.at + records.shape[0]
+    for i in range(count):
+        if not _varint(&c, &size) or size < 1 or size > c.end - c.at:
+            return False
+        record.at = c.at + 1
+        record.end = c.at + size
+        c.at = record.end
+        if not (
+            _varint(&record, &number)
+            and _varint(&record, &number)
+            and _sized(&record, &text)
+            and _sized(&record, &text)
+            and _varint(&record, &headers)
+        ):
+            return False
+        while headers > 0:
+            headers -= 1
+            if not _sized(&record, &text) or text.size < 0 or not _sized(&record, &text):
+                return False
+        if headers < 0 or record.at != record.end:
+            return False
+    return c.at == c.end
+
+
 # --- records ------------------------------------------------------------------------------------------------
 
 cdef class SingleKernel:

@@ -10,6 +10,7 @@ import numpy as np
 from aiokafka.structs import TopicPartition
 from numpy.typing import NDArray
 
+from stream_ensemble import compiled
 from stream_ensemble.errors import RecordError
 from stream_ensemble.kafka.raw_batches import RawBatch, opened, plain_records, without_compression
 from stream_ensemble.kafka.unpacking import MOST, unreadable
@@ -137,19 +138,25 @@ def _records(batch: Any, raw: memoryview | None, ready: RawBatch | RecordError |
     """
     if isinstance(ready, RecordError):
         raise ready
-    unpacked = batch if raw is None or ready is None or not ready.packed else without_compression(raw, ready)
-    records: list[Any]
-    try:
-        records = list(unpacked)
-    except Exception as error:  # Whatever it is, bytes alone can have led to it.
-        if ready is None:
-            raise unreadable(f"{error!r}") from None
-        records = list(plain_records(ready))
+    records = _parsed(batch, raw, ready)
     offsets = [record.offset for record in records]
     if any(b <= a for a, b in pairwise([batch.base_offset - 1, *offsets, batch.next_offset])):
         # Brokers take these as they are where a batch is not compressed.
         raise unreadable("its records do not count up from its first offset to its last")
     return records
+
+
+def _parsed(batch: Any, raw: memoryview | None, ready: RawBatch | None) -> list[Any]:
+    if compiled.AVAILABLE and ready is not None and not compiled.reading.whole(ready.records, ready.n):
+        # aiokafka may read beyond the end of what is cut, and take what happens to stand there.
+        return list(plain_records(ready))
+    unpacked = batch if raw is None or ready is None or not ready.packed else without_compression(raw, ready)
+    try:
+        return list(unpacked)
+    except Exception as error:  # Whatever it is, bytes alone can have led to it.
+        if ready is None:
+            raise unreadable(f"{error!r}") from None
+        return list(plain_records(ready))
 
 
 class UnreadableBatch(NamedTuple):

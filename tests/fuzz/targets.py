@@ -40,6 +40,7 @@ from stream_ensemble.stores.weights_topic import (
     encode_weights,
 )
 from tests.bad_input import CONTROL, ORIGIN, TRIAL, feedback, prediction, request
+from tests.integration.learner_rows import asked, fused_records
 from tests.raw_records import GZIP, LOG_APPEND_TIME, LZ4, SNAPPY, ZSTD, batch, chunk, record
 
 MEMBERS = ["a", "b"]
@@ -142,6 +143,9 @@ def _packed() -> dict[int, bytes]:
 PACKED = _packed()
 TRIAL_BATCH = PredictionBatch("a", [b"r", b"q"], np.eye(3)[:2], np.array([1, 2]))
 LABEL_BATCH = FeedbackBatch([b"r", b"q"], [0, 1], None, np.array([0, 1]), np.array([1.0, 0.5]))
+ANSWERS = tuple(
+    record.value or b"" for _, record in fused_records(asked(["r", "q"]), columns=True, partitions=1)
+)
 FUSED = {"components": {"a": [1.0, 0.0, 0.0]}, "segment": "s", "credit": {"everywhere": "d", "blocks": {}}}
 
 TARGETS: dict[str, Target] = {
@@ -154,7 +158,7 @@ TARGETS: dict[str, Target] = {
     },
     "columnar predictions": Target(predictions.unpack, (predictions.pack(TRIAL_BATCH),), (RecordError,)),
     "columnar labels": Target(feedbacks.unpack, (feedbacks.pack(LABEL_BATCH),), (RecordError,)),
-    "columnar answers": Target(fuseds.unpack, (predictions.pack(TRIAL_BATCH),), (RecordError,)),
+    "columnar answers": Target(fuseds.unpack, ANSWERS, (RecordError,)),
     "fused": Target(lambda value: credited(Answer(0, 0, value)), _json(FUSED), (RecordError,)),
     "credit": Target(
         _credit, _json({"values": "AAAAAAAA8D8="}), (StateError, msgspec.MsgspecError, UnicodeDecodeError)

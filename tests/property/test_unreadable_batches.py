@@ -71,6 +71,7 @@ REFUSED_BY_BROKERS = {
     "no records": (b"\xff" * 40, 0, "record 0: "),
     "fewer than it says": (records(1), 0, "record 1: "),
     "more than it says": (records(3), 0, "bytes behind its last record"),
+    "cut behind a length": (records(1) + varint(143), 0, "record 1: "),
     "a length beyond the end": (
         varint(8) + b"\0\0\0" + varint(100) + b"abcd",
         0,
