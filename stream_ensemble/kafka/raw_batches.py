@@ -10,7 +10,6 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 from aiokafka.record.default_records import DefaultRecordBatch
-from aiokafka.record.util import decode_varint
 
 from stream_ensemble.kafka.unpacking import MOST, unpacked, unreadable
 
@@ -111,13 +110,15 @@ def plain_records(batch: RawBatch) -> list[PlainRecord]:
 
 
 def _plain_record(data: bytes, at: int, batch: RawBatch) -> tuple[PlainRecord, int]:
-    size, at = decode_varint(data, at)
+    size, at = _varint(data, at)
+    if not 0 < size <= len(data) - at:
+        raise ValueError(f"{size} bytes where {len(data) - at} are left")
     end = at + size
-    time_delta, at = decode_varint(data, at + 1)
-    offset_delta, at = decode_varint(data, at)
+    time_delta, at = _varint(data, at + 1)
+    offset_delta, at = _varint(data, at)
     key, at = _sized(data, at)
     value, at = _sized(data, at)
-    count, at = decode_varint(data, at)
+    count, at = _varint(data, at)
     if not 0 <= count <= len(data):
         raise ValueError(f"{count} headers")
     headers = []
@@ -133,8 +134,21 @@ def _plain_record(data: bytes, at: int, batch: RawBatch) -> tuple[PlainRecord, i
     return PlainRecord(batch.base_offset + offset_delta, time, key, value, headers), at
 
 
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """The number that begins at ``at``, and where the next one does. aiokafka's own reads beyond the end."""
+    raw = shift = 0
+    while shift < 64:
+        byte = data[at]
+        at += 1
+        raw |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return (raw >> 1) ^ -(raw & 1), at
+        shift += 7
+    raise ValueError("a number of more than 64 bits")
+
+
 def _sized(data: bytes, at: int) -> tuple[bytes | None, int]:
-    size, at = decode_varint(data, at)
+    size, at = _varint(data, at)
     if size < 0:
         return None, at
     if size > len(data) - at:
