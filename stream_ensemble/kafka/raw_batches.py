@@ -1,7 +1,6 @@
-"""Record batches as their bytes, for who reads the records without an object each.
+"""Record batches as their bytes, for who reads the records without an object each, and their checksums.
 
-Format: https://kafka.apache.org/documentation/#recordbatch (version 2). Checksums are
-looked at where the bytes are fetched.
+Format: https://kafka.apache.org/documentation/#recordbatch (version 2).
 """
 
 from __future__ import annotations
@@ -10,17 +9,40 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 from aiokafka.record.default_records import DefaultRecordBatch
+from aiokafka.record.util import calc_crc32c
 
+from stream_ensemble import compiled
 from stream_ensemble.kafka.unpacking import MOST, unpacked, unreadable
 
-_HEADER: Final = Struct(">qiibIhiqqqhii")
+#: Base offset, length behind itself, leader epoch, magic, checksum, attributes, last offset less the base,
+#: first and newest time, producer id, its epoch, sequence number, number of records.
+HEADER: Final = Struct(">qiibIhiqqqhii")
+MAGIC: Final = 2
+#: The checksum stands here, and is of all that comes behind it.
+CHECKSUM: Final = Struct(">I")
+CHECKSUM_AT: Final = 17
+_MAGIC_AT: Final = 16
 #: Of which these tell what comes next.
 _LENGTH: Final = Struct(">qi")
 _ATTRIBUTES: Final = Struct(">h")
 _ATTRIBUTES_AT: Final = 21
-_MAGIC: Final = 2
 _COMPRESSION: Final = 0x07
 _LOG_APPEND_TIME: Final = 0x08
+
+
+def crc32c(data: bytes | bytearray | memoryview) -> int:
+    """The CRC-32C of ``data``, by the processor's instruction where there is one (ten times as fast)."""
+    if compiled.AVAILABLE and compiled.records.HARDWARE:
+        return compiled.records.crc32c(data)
+    return int(calc_crc32c(data))
+
+
+def is_intact(raw: memoryview) -> bool | None:
+    """Does the checksum of a whole batch fit? None where it has a format of long ago."""
+    if len(raw) < HEADER.size or raw[_MAGIC_AT] != MAGIC:
+        return None
+    [said] = CHECKSUM.unpack_from(raw, CHECKSUM_AT)
+    return bool(crc32c(raw[CHECKSUM_AT + CHECKSUM.size :]) == said)
 
 
 class RawBatch(NamedTuple):
@@ -61,13 +83,13 @@ def opened(raw: memoryview, most: int = MOST) -> RawBatch | None:
     Raises:
         RecordError: ``unreadable-batch``: it cannot be unpacked, or says what cannot be.
     """
-    if len(raw) < _HEADER.size:
+    if len(raw) < HEADER.size:
         return None
-    base, _, _, magic, _, attributes, _, base_time, newest, _, _, _, count = _HEADER.unpack_from(raw)
-    if magic != _MAGIC:
+    base, _, _, magic, _, attributes, _, base_time, newest, _, _, _, count = HEADER.unpack_from(raw)
+    if magic != MAGIC:
         return None
     compressed = attributes & _COMPRESSION
-    records = unpacked(compressed, raw[_HEADER.size :], most)
+    records = unpacked(compressed, raw[HEADER.size :], most)
     if not 0 <= count <= len(records):
         raise unreadable(f"it says that it has {count} records in {len(records)} bytes")
     time = newest if attributes & _LOG_APPEND_TIME else -1
@@ -81,7 +103,7 @@ def next_begin(raw: memoryview, begin: int) -> int:
 
 def without_compression(raw: memoryview, batch: RawBatch) -> DefaultRecordBatch:
     """aiokafka's batch of records that are unpacked already."""
-    header = bytearray(raw[: _HEADER.size])
+    header = bytearray(raw[: HEADER.size])
     attributes = _ATTRIBUTES.unpack_from(header, _ATTRIBUTES_AT)[0]
     _ATTRIBUTES.pack_into(header, _ATTRIBUTES_AT, attributes & ~_COMPRESSION)
     return DefaultRecordBatch(bytes(header) + batch.records)

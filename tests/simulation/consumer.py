@@ -98,6 +98,11 @@ class _Fetches:
         self._process = process
         self._broker = broker
         self._empty = False
+        self._conns: dict[Any, Any] = {}
+
+    async def ready(self, node_id: int, **_: Any) -> bool:
+        """There is a connection."""
+        return True
 
     async def send(self, node_id: int, request: FetchRequest) -> Any:
         """An answer, when there is something or after a while."""

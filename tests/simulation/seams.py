@@ -40,6 +40,7 @@ def _replacements() -> Iterator[tuple[Any, str, Any]]:
     for module in _CLOCKED:
         yield module, "time", _Time
     yield fenced_producer, "AIOKafkaProducer", clients.Producer
+    yield fenced_producer, "batch_builder", lambda limit, compression: clients.Builder(limit)
     yield output, "AIOKafkaProducer", clients.Producer
     yield restore, "OffsetsAdminClient", clients.Admin
     yield tail, "AIOKafkaConsumer", clients.AsideConsumer
