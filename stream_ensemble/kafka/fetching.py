@@ -240,7 +240,11 @@ def _batches(
         batch = records.next_batch()
         begin, end = end, next_begin(raw, end) if raw else 0
         if source._check_crcs and not _is_intact(batch, raw[begin:end]):
-            raise kafka_errors.CorruptRecordException(f"Invalid CRC - {tp}")
+            # Another replica's copy may be whole, so nothing is given up here.
+            raise kafka_errors.CorruptRecordException(
+                f"{tp.topic} partition {tp.partition}: the batch at offset {batch.base_offset} does not fit "
+                "its checksum; let a replica lead whose copy is whole, and look at the leader's disk"
+            )
         aborted = False
         if source._isolation_level == READ_COMMITTED and batch.producer_id is not None:
             source._consume_aborted_up_to(batch.base_offset)

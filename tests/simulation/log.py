@@ -50,6 +50,11 @@ class Batch:
         self.aborted = False
 
     @property
+    def base_offset(self) -> int:
+        """The offset of its first record, as aiokafka calls it."""
+        return self.base
+
+    @property
     def next_offset(self) -> int:
         """The offset after it: a control record takes one too."""
         return self.base + (len(self.records) or 1)

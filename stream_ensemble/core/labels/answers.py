@@ -18,7 +18,7 @@ from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.records import Answer
 from stream_ensemble.core.learning import credit_block
 from stream_ensemble.errors import RecordError, StateError
-from stream_ensemble.messages import Credit, CreditBlock
+from stream_ensemble.messages import UNREADABLE, Credit, CreditBlock, Name
 
 #: Stands in a fused record's bytes exactly when it carries credit blocks (or, harmlessly, by chance).
 _CARRIES_BLOCKS = b'"blocks"'
@@ -32,7 +32,7 @@ class Credited(Struct, omit_defaults=True):
     """
 
     components: dict[str, list[float]]
-    segment: str | None = None
+    segment: Name | None = None
     credit: Credit | None = None
     shadow: tuple[str, ...] = ()
     warm: dict[str, float] | None = None
@@ -73,7 +73,7 @@ def credited(answer: Answer) -> Credited:
     decode = _decode if answer.value[:1] < _ROWS_BEGIN else _decode_row
     try:
         return decode(answer.value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         detail = f"fused record at offset {answer.offset}: {error}"
         raise RecordError("fused-unreadable", detail) from error
 
