@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from aiokafka.structs import TopicPartition
+from numpy.typing import NDArray
 
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.charging import Learned
@@ -174,8 +176,7 @@ class LabelsCheck:
             f"clock of partition {number}: {part.clock}, {single.part.clock}",
         )
         for name, expected in single.part.sums.items():
-            # What of a sum of both signs is left may be far below what its increments were.
-            scale = np.abs(single.scale.sums[f"{name[:-1]}|r|" if name.endswith("R") else name])
+            scale = _scale(single.scale.sums, name)
             off = np.abs(part.sums[name] - expected)
             if (off > _TOLERANCE * scale).any():
                 self._world.violation(f"{name} of partition {number} is off by {off}")
@@ -235,6 +236,15 @@ class LabelsCheck:
     def _check_views(self) -> None:
         seen_by = {w.process.name: w.view.current().version for w in self._world.running(Fuser)}
         self._must(len(set(map(str, seen_by.values()))) <= 1, f"fusers use different weights: {seen_by}")
+
+
+def _scale(sums: Mapping[str, NDArray[np.float64]], name: str) -> NDArray[np.float64]:
+    """The sum of |increments|, or less: of R, whose increments have both signs, their squares' root."""
+    of = name.removesuffix("R")
+    if of == name:
+        absolute: NDArray[np.float64] = np.abs(sums[name])
+        return absolute
+    return sums[f"{of}|r|"] if f"{of}|r|" in sums else np.sqrt(sums[f"{of}V"])
 
 
 def _told(verdict: Any) -> Any:

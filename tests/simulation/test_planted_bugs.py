@@ -8,7 +8,7 @@ from tests.simulation.bugs import BUGS, planted
 from tests.simulation.run import Schedule, run
 
 #: So many schedules may be needed to find a bug.
-MOST = 150
+MOST = 1000
 
 
 @pytest.mark.parametrize("name", BUGS)
