@@ -63,7 +63,7 @@ class Published:
         order = Order(0, 1, self._sequence)
         for partition, owner in enumerate(self.owners):
             values = {"R": np.array([1.0 + partition, self._sequence]), "V": np.ones(2)}
-            part = Contribution(MEMBERS, values, {"B": np.ones(1)}, self._sequence, float(self._sequence))
+            part = Contribution(MEMBERS, values, {"B": np.ones(2)}, self._sequence, float(self._sequence))
             owner.offer([Change(key, order, to_bytes(part)) for key in KEYS], order)
 
     def has_all(self) -> bool:
