@@ -51,17 +51,18 @@ def batch(payload: bytes, count: int, attributes: int = 0, base_offset: int = 0)
     return _HEAD.pack(base_offset, len(behind) + 9, -1, 2, calc_crc32c(behind)) + behind
 
 
-def chunk(raws: Sequence[bytes], first: int = 0) -> Chunk:
-    """Batches as one fetch brings them, read on from offset ``first``."""
+def chunk(raws: Sequence[bytes], first: int = 0, topic: str = "t", end: int | None = None) -> Chunk:
+    """Batches as one fetch brings them, read on from offset ``first``, to ``end`` or that of the last."""
     whole = memoryview(b"".join(raws))
     found, views, begin = [], [], 0
     source = MemoryRecords(bytes(whole))
     while source.has_next():
         found.append(source.next_batch())
-        end = next_begin(whole, begin)
-        views.append(whole[begin:end])
-        begin = end
-    return Chunk(TopicPartition("t", 0), first, found[-1].next_offset, found, size=len(whole), raws=views)
+        behind = next_begin(whole, begin)
+        views.append(whole[begin:behind])
+        begin = behind
+    after = found[-1].next_offset if end is None else end
+    return Chunk(TopicPartition(topic, 0), first, after, found, size=len(whole), raws=views)
 
 
 class Fixed:

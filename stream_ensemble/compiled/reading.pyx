@@ -375,29 +375,43 @@ cdef int _fits(Text *text, Py_ssize_t longest) except -1:
 
 # --- records as such ----------------------------------------------------------------------------------------
 
+cdef inline bint _next_record(Cursor *c, Cursor *record) noexcept nogil:
+    """``record`` becomes what is behind the attributes of the one at ``c``; False where it does not fit."""
+    cdef int64_t size
+    if not _varint(c, &size) or size < 1 or size > c.end - c.at:
+        return False
+    record.at = c.at + 1
+    c.at += size
+    record.end = c.at
+    return True
+
+
+cdef inline bint _begins(
+    Cursor *record, int64_t *time_delta, int64_t *offset_delta, Text *key, Text *value
+) noexcept nogil:
+    """All of a record before its headers; False where it is longer than it says."""
+    return (
+        _varint(record, time_delta)
+        and _varint(record, offset_delta)
+        and _sized(record, key)
+        and _sized(record, value)
+    )
+
+
 def whole(const uint8_t[::1] records, Py_ssize_t count):
     """Are these bytes ``count`` records, each as long as it says and with all its parts inside?"""
     cdef Cursor c, record
     cdef Text text
-    cdef int64_t size, number, headers
+    cdef int64_t number, headers
     cdef Py_ssize_t i
     if not records.shape[0]:
         return count == 0
     c.at = &records[0]
     c.end = c.at + records.shape[0]
     for i in range(count):
-        if not _varint(&c, &size) or size < 1 or size > c.end - c.at:
+        if not _next_record(&c, &record):
             return False
-        record.at = c.at + 1
-        record.end = c.at + size
-        c.at = record.end
-        if not (
-            _varint(&record, &number)
-            and _varint(&record, &number)
-            and _sized(&record, &text)
-            and _sized(&record, &text)
-            and _varint(&record, &headers)
-        ):
+        if not _begins(&record, &number, &number, &text, &text) or not _varint(&record, &headers):
             return False
         while headers > 0:
             headers -= 1
@@ -469,7 +483,7 @@ cdef class SingleKernel:
         """
         cdef Cursor c, record
         cdef Text key, value, trace
-        cdef int64_t size, time_delta, offset_delta, previous = -1
+        cdef int64_t time_delta, offset_delta, previous = -1
         cdef Py_ssize_t i, room = offsets.shape[0]
         cdef int headers
         if outputs.shape[1] != self.values or not (
@@ -481,17 +495,9 @@ cdef class SingleKernel:
         c.at = &records[0]
         c.end = c.at + records.shape[0]
         for i in range(count):
-            if not _varint(&c, &size) or size < 1 or size > c.end - c.at:
+            if not _next_record(&c, &record):
                 raise ValueError("a record that is longer than its batch")
-            record.at = c.at + 1
-            record.end = c.at + size
-            c.at = record.end
-            if not (
-                _varint(&record, &time_delta)
-                and _varint(&record, &offset_delta)
-                and _sized(&record, &key)
-                and _sized(&record, &value)
-            ):
+            if not _begins(&record, &time_delta, &offset_delta, &key, &value):
                 raise ValueError("a record that is longer than it says")
             if offset_delta <= previous or offset_delta > MOST_RECORDS:
                 raise ValueError("records that do not count up")

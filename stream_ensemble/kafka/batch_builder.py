@@ -63,7 +63,6 @@ class CompiledBuilder:
         self._producer = (-1, -1, 0)
         self._closed = False
         self._built: bytearray | None = None
-        self._count = 0
 
     def extend(
         self,
@@ -76,12 +75,11 @@ class CompiledBuilder:
         if self._closed:
             return begin
         now = _now()
-        if not self._count:
+        if not self.record_count():
             self._first_time = self._last_time = now
         place = self._records.append(keys, values, headers, begin, now - self._first_time)
         if place > begin:
             self._last_time = max(self._last_time, now)
-        self._count = self._records.count
         self._closed = place < len(keys)
         return place
 
@@ -95,7 +93,7 @@ class CompiledBuilder:
 
     def record_count(self) -> int:
         """How many there are."""
-        return self._count
+        return self._records.count
 
     def size(self) -> int:
         """Bytes, before compression until it is built."""
@@ -118,12 +116,12 @@ class CompiledBuilder:
             if HEADER.size + len(packed) < len(batch):
                 batch[HEADER.size :] = packed
                 attributes = self._compression
-        times = self._first_time, self._last_time
+        count, times = self._records.count, (self._first_time, self._last_time)
         HEADER.pack_into(
             batch,
             0,
             *(0, len(batch) - _BEHIND_LENGTH, -1, MAGIC, 0, attributes),
-            *(self._count - 1, *times, *self._producer, self._count),
+            *(count - 1, *times, *self._producer, count),
         )
         CHECKSUM.pack_into(batch, CHECKSUM_AT, crc32c(memoryview(batch)[CHECKSUM_AT + CHECKSUM.size :]))
         return batch

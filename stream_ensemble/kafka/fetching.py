@@ -63,10 +63,6 @@ class _ObservedClient:
         if not isinstance(request, FetchRequest):
             return await self._client.send(node_id, request, **kwargs)
         self._in_step(request)
-        await self._client.ready(node_id, **kwargs)
-        connection = self._client._conns.get((node_id, kwargs.get("group", ConnectionGroup.DEFAULT)))
-        if connection is not None:
-            read_into_place(connection)
         sent = time.monotonic()
         asked = {
             TopicPartition(topic, partition): offset
@@ -79,6 +75,10 @@ class _ObservedClient:
             for tp in asked:
                 self.failing_since.setdefault(tp, sent)
             raise
+        connection = self._client._conns.get((node_id, kwargs.get("group", ConnectionGroup.DEFAULT)))
+        if connection is not None:
+            # From its second answer on.
+            read_into_place(connection)
         ends = {}
         proofs = self.proofs
         for topic, partitions in response.topics:

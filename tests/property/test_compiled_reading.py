@@ -11,7 +11,6 @@ import msgspec
 import numpy as np
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
-from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -20,8 +19,9 @@ from stream_ensemble import compiled
 from stream_ensemble.kafka.chunks import Chunk
 from stream_ensemble.kafka.decode_compiled import _ODD, Taken
 from stream_ensemble.kafka.decode_predictions import PredictionReader
-from stream_ensemble.kafka.raw_batches import next_begin, opened
+from stream_ensemble.kafka.raw_batches import opened
 from stream_ensemble.messages import FORMAT_COLUMNS, HEADER_FORMAT, HEADER_FORWARDED, HEADER_TRACE
+from tests import raw_records
 
 MEMBERS = ["a", "b", "ü", "d"]
 READER = PredictionReader(MEMBERS, [0, 1, 1, 1], 2, 1e-6)
@@ -49,15 +49,7 @@ def batch(records: Sequence[Record], first: int, codec: int = 0, append_time: bo
 
 
 def chunk(batches: Sequence[bytes], first: int, topic: str = "t") -> Chunk:
-    raw = memoryview(b"".join(batches))
-    found, raws, begin = [], [], 0
-    records = MemoryRecords(bytes(raw))
-    while records.has_next():
-        found.append(records.next_batch())
-        end = next_begin(raw, begin)
-        raws.append(raw[begin:end])
-        begin = end
-    return Chunk(TopicPartition(topic, 0), first, first + 10_000, found, size=len(raw), raws=raws)
+    return raw_records.chunk(batches, first, topic, first + 10_000)
 
 
 def by_kernel(parts: list[tuple[int, Chunk]]) -> Taken:

@@ -97,11 +97,6 @@ class _Fetches(Nodes):
     def __init__(self, process: Process, broker: Broker) -> None:
         super().__init__(process, broker)
         self._empty = False
-        self._conns: dict[Any, Any] = {}
-
-    async def ready(self, node_id: int, **_: Any) -> bool:
-        """There is a connection."""
-        return True
 
     async def send(self, node_id: int, request: Any, group: Any = None) -> Any:
         """An answer of the node."""

@@ -36,12 +36,7 @@ class Nodes:
         self.cluster = SimpleNamespace(
             brokers=lambda: nodes, leader_for_partition=lambda tp: self.leader, _partitions={}
         )
-
         self._conns: dict[Any, Any] = {}
-
-    async def ready(self, node_id: int) -> bool:
-        """See aiokafka."""
-        return True
 
     def force_metadata_update(self) -> asyncio.Future[bool]:
         """See aiokafka; here it is done at once."""
