@@ -42,13 +42,15 @@ from tests.simulation.run import Schedule
 class Bug(NamedTuple):
     """Something to be replaced in the product: ``name`` of ``place`` becomes ``wrong(what it is)``.
 
-    ``like`` makes schedules in which it shows soon, from a number; as it is, any schedule.
+    ``like`` makes schedules in which it shows soon, from a number; as it is, any schedule. Up to ``most``
+    may be needed to find it.
     """
 
     place: Any
     name: str
     wrong: Callable[[Any], Any]
     like: Callable[[int], Schedule] = Schedule
+    most: int = 150
 
 
 @contextmanager
@@ -91,11 +93,11 @@ def _zombie(seed: int) -> Schedule:
 
 
 def _refused(seed: int) -> Schedule:
-    """One batch after the other is refused, while chunks wait for a busy process."""
+    """One batch after the other is refused, while chunks wait for longer than it takes to begin anew."""
     rng = random.Random(seed)
     places = [f"{settings.NAME}.fused/{number}" for number in range(settings.PARTITIONS)]
-    refusals = tuple(Fault(0.3 + 0.3 * step, "refuse", rng.choice(places)) for step in range(8))
-    return Schedule(seed, instead=refusals, busy=0.5)
+    refusals = tuple(Fault(0.3 + 0.1 * step, "refuse", rng.choice(places)) for step in range(25))
+    return Schedule(seed, instead=refusals, busy=0.0, waiting=0.9)
 
 
 def _busy(seed: int) -> Schedule:
@@ -266,6 +268,8 @@ BUGS: dict[str, Bug] = {
         "fence",
         rewritten("await _retried(partial(add, producer_id, epoch), deadline, transactional_id)", "pass"),
         _zombie,
+        # A write of the zombie has to fall between the epoch and the fence's marker.
+        most=1000,
     ),
     "what waits goes out under the next fence": Bug(
         FencedProducer, "fence", rewritten("_batches.pop(tp, ())", "_batches.get(None, ())")

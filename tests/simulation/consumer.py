@@ -230,7 +230,7 @@ class SimulatedConsumer(ChunkConsumer):
 
     async def next(self) -> tuple[list[Chunk], int]:
         """The next chunks for the agent, sometimes some time after they came."""
-        if busy(self.process):
+        if busy(self.process, self.process.world.waiting):
             await asyncio.sleep(self.process.rng.random())
         return await self.queue.get()
 

@@ -78,7 +78,8 @@ class Nodes:
         return SimpleNamespace(topics=topics)
 
 
-def busy(process: Process) -> bool:
+def busy(process: Process, at_least: float = 0.0) -> bool:
     """Is the process busy with something else just now?"""
     world = process.world
-    return process.rng.random() < (max(world.busy, _BUSY_AT_LAST) if world.last else world.busy)
+    share = max(world.busy, at_least, _BUSY_AT_LAST if world.last else 0.0)
+    return process.rng.random() < share

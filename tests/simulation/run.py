@@ -21,7 +21,7 @@ class Schedule:
     """What happens in one run: a seed, and what was taken out of it to find the cause of a failure.
 
     ``instead`` stands in for the faults of the seed; ``busy`` is the share of answers and chunks that a
-    process looks at only some time after they came.
+    process looks at only some time after they came, ``waiting`` of chunks where that is more.
     """
 
     seed: int
@@ -29,6 +29,7 @@ class Schedule:
     without_faults: frozenset[int] = frozenset()
     instead: tuple[Fault, ...] | None = None
     busy: float = 0.08
+    waiting: float = 0.0
 
     @property
     def variant(self) -> int:
@@ -69,7 +70,7 @@ def run(
         begun: gets the world before anything has happened; ``watch`` when all has.
     """
     traffic = schedule.traffic()
-    world = World(schedule.seed, schedule.variant, schedule.faults(), say, busy=schedule.busy)
+    world = World(schedule.seed, schedule.variant, schedule.faults(), say, schedule.busy, schedule.waiting)
     try:
         if begun is not None:
             begun(world)

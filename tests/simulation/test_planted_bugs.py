@@ -7,14 +7,11 @@ import pytest
 from tests.simulation.bugs import BUGS, planted
 from tests.simulation.run import Schedule, run
 
-#: So many schedules may be needed to find a bug.
-MOST = 1000
-
 
 @pytest.mark.parametrize("name", BUGS)
 def test_a_planted_bug_is_found(name: str) -> None:
     bug = BUGS[name]
-    for number in range(MOST):
+    for number in range(bug.most):
         schedule = bug.like(number)
         with planted(bug):
             found = run(schedule).violations
@@ -22,4 +19,4 @@ def test_a_planted_bug_is_found(name: str) -> None:
             # Those of any kind are run without a bug elsewhere.
             assert bug.like is Schedule or run(schedule).violations == []
             return
-    pytest.fail(f"{MOST} schedules did not find it")
+    pytest.fail(f"{bug.most} schedules did not find it")

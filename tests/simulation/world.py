@@ -40,10 +40,17 @@ class World:
     """
 
     def __init__(
-        self, seed: int, variant: int, faults: Sequence[Fault], say: Say | None = None, *, busy: float = 0.0
+        self,
+        seed: int,
+        variant: int,
+        faults: Sequence[Fault],
+        say: Say | None = None,
+        busy: float = 0.0,
+        waiting: float = 0.0,
     ) -> None:
         self.variant = variant
         self.busy = busy
+        self.waiting = waiting
         self.violations: list[str] = []
         self.numbers = itertools.count()
         self._rng = random.Random(seed ^ 0xC10C)
