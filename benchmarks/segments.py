@@ -2,7 +2,8 @@
 
 Measured: requests a second fused and labels a second learned while every request is of another segment, the
 workers' memory, bytes of a segment in Redis (with what one partition learned of it, and with what all did),
-and how long the learner takes to write all of it again after Redis was emptied.
+and how long the learner takes to write all of it again after Redis was emptied; then what is left of a
+segment that is cold, and how long all of them take to leave Redis and to come back.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -108,7 +111,7 @@ def _measured(servers_: Servers, algorithm: Literal["bank", "ml_poly"], count: i
         "learned_per_cpu_s": learned,
         "learn_rss_mb": learn_mb,
         "bytes_one_partition": live,
-        "bytes_all_partitions": asyncio.run(_all_partitions(servers_, settings, client, count)),
+        **asyncio.run(_all_partitions(settings, client, count)),
         "rewritten_after_flushall_s": again_s,
     }
 
@@ -213,10 +216,10 @@ def _used(client: redis.Redis) -> int:
     return int(client.info("memory")["used_memory"])  # type: ignore[index]
 
 
-async def _all_partitions(
-    servers_: Servers, settings: config.Settings, client: redis.Redis, count: int
-) -> float:
-    """Bytes of a segment of which every partition has learned something."""
+async def _all_partitions(settings: config.Settings, client: redis.Redis, count: int) -> dict[str, float]:
+    """Bytes of a segment of which every partition has learned something, live and cold, and how long all of
+    them take Redis to go and to come.
+    """
     ensemble = settings.ensembles[_ENSEMBLE]
     mixture = SegmentMixture(make(ensemble.learning, ensemble.task, MEMBERS))
     part, rng = Contribution(MEMBERS), np.random.default_rng(0)
@@ -229,10 +232,25 @@ async def _all_partitions(
         mixture.learn(part, own[: mixture.width], own, labelled)
         part.n = n + 1
     store = RedisContributionStore(settings.redis, RedisKeys(settings.app, _ENSEMBLE))
-    before, value = _used(client), to_bytes(part)
-    for partition in range(PARTITIONS):
-        for begin in range(0, count, 500):
-            keys = [Key("class", f"segment-{n}") for n in range(begin, min(begin + 500, count))]
-            await store.publish(partition, [Change(key, Order(0, 1, 1), value) for key in keys])
+    before, change = _used(client), partial(Change, order=Order(0, 1, 1), value=to_bytes(part), at=1)
+    names = [Key("class", f"segment-{n}") for n in range(count)]
+    chunks = [names[begin : begin + 500] for begin in range(0, count, 500)]
+
+    async def write() -> None:
+        for partition, keys in product(range(PARTITIONS), chunks):
+            await store.publish(partition, [change(key) for key in keys])
+
+    await write()
+    live, began = (_used(client) - before) / count, time.monotonic()
+    for keys in chunks:
+        await store.cool(keys, 1)
+    cooled_s, cold, began = time.monotonic() - began, (_used(client) - before) / count, time.monotonic()
+    await write()
+    back_s = time.monotonic() - began
     await store.close()
-    return (_used(client) - before) / count
+    return {
+        "bytes_all_partitions": live,
+        "bytes_cold": cold,
+        "cooled_s": cooled_s,
+        "brought_back_s": back_s,
+    }

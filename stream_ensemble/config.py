@@ -380,6 +380,15 @@ class Learning(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
             "when asked for. 0: no segment has weights of its own.",
         ),
     ] = 50_000
+    cold_segment_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=315_360_000,
+            description="A segment that nobody has labelled or asked for in so long leaves Redis, until its "
+            "next label or request. 0: none ever does.",
+        ),
+    ] = 604_800.0
     flush_interval_ms: Annotated[
         int, Meta(ge=10, le=10_000, description="Time between the learner's transactions.")
     ] = 250

@@ -109,10 +109,16 @@ class FuserCollector(Collector):
             "Segments no longer held because more were asked for than `segments`.",
             labels=["ensemble"],
         )
+        cold = CounterMetricFamily(
+            "stream_ensemble_segments_found_cold",
+            "Segments that had left Redis and that the learners were asked to bring back.",
+            labels=["ensemble"],
+        )
         for name, view in self._weights.items():
             counts = view.segments.counts
             held.add_metric([name], len(view.segments))
             for result in ("held", "unread"):
                 lookups.add_metric([name, result], counts[result])
             dropped.add_metric([name], counts["dropped"])
-        yield from (held, lookups, dropped)
+            cold.add_metric([name], counts["cold"])
+        yield from (held, lookups, dropped, cold)

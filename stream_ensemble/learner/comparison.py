@@ -121,14 +121,14 @@ def _in_redis(p: int, live: Cut) -> Iterator[Difference]:
         if key is not None:
             yield Difference(key, p, "redis", "field", f"damaged ({error})", "the weights topic's")
     for key, expected in live.stored.items():
-        stored = live.redis.fields.get(key, {}).get(p)
+        stored, order = live.redis.fields.get(key, {}).get(p), live.redis.order(key, p)
         if (key, p) in live.redis.damaged:
             continue
-        if stored is None:
+        if order is None:
             yield Difference(key, p, "redis", "field", "missing", told(expected.order))
-        elif stored.order != expected.order:
-            yield Difference(key, p, "redis", "order", told(stored.order), told(expected.order))
-        elif stored.value != expected.value:
+        elif order != expected.order:
+            yield Difference(key, p, "redis", "order", told(order), told(expected.order))
+        elif stored is not None and stored.value != expected.value:
             yield Difference(key, p, "redis", "bytes", "other ones", "those of the weights topic")
 
 

@@ -49,7 +49,7 @@ class Cut:
 
     @property
     def agrees(self) -> bool:
-        """Does Redis hold every contribution of this very order?"""
+        """Does Redis hold every contribution of this very order, or has it marked as cold?"""
         if self.redis is None:
             return False
         return all(_order(self.redis, key) == stored.order for key, stored in self.stored.items())
@@ -111,5 +111,6 @@ async def _held(store: ContributionStore, p: int, keys: Sequence[Key]) -> tuple[
 
 
 def _order(snapshot: Snapshot, key: Key) -> Order:
-    """Of the one field that was asked for; the lowest where there is none."""
-    return next((stored.order for stored in snapshot.fields.get(key, {}).values()), _LOWEST)
+    """Of the one partition that was asked for; the lowest where there is none."""
+    partitions = [*snapshot.fields.get(key, {}), *snapshot.cold.get(key, {})]
+    return next((order for p in partitions if (order := snapshot.order(key, p))), _LOWEST)

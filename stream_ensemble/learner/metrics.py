@@ -43,6 +43,11 @@ class LearnerCollector(Collector):
             "1: all requests are fused with weights of this authority and not with the learned ones.",
             labels=[*place, "by"],
         )
+        cold = GaugeMetricFamily(
+            "stream_ensemble_segments_cold",
+            "Segments that a partition has learned of and that have left Redis until they are needed.",
+            labels=place,
+        )
         losses = GaugeMetricFamily(
             "stream_ensemble_guardrail_loss",
             "Mean loss over the labels, old ones discounted, of each of the two mixtures.",
@@ -63,6 +68,7 @@ class LearnerCollector(Collector):
             learned.add_metric(here, whole.n if whole else 0)
             parked.add_metric(here, partition.parked)
             away.add_metric(here, float(partition.publisher.degraded is not None))
+            cold.add_metric(here, len(partition.publisher.cooling.cold))
             generation.add_metric(here, partition.standing.learned.generation)
             pin = pin_of(partition.standing.controls, None)
             for by in AUTHORITIES:
@@ -74,4 +80,4 @@ class LearnerCollector(Collector):
             for member, record in (partition.admitter.records if partition.admitter else {}).items():
                 for what, number_ in zip(Record._fields, record or (), strict=False):
                     shadows.add_metric([name, member, what], number_)
-        yield from (labels, learned, parked, away, generation, pinned, losses, shadows)
+        yield from (labels, learned, parked, away, generation, pinned, cold, losses, shadows)

@@ -78,7 +78,12 @@ class LearnerPartition:
         self.counts: Counter[str] = Counter()
         self.closed = False
         self.failure: BaseException | None = None
-        self.publisher = WeightsPublisher(contributions, partition, on_overtaken=self._overtaken)
+        self.publisher = WeightsPublisher(
+            contributions,
+            partition,
+            on_overtaken=self._overtaken,
+            cold_after_s=ensemble.config.learning.cold_segment_s,
+        )
         self.guard = Guard(ensemble, contributions) if guards(ensemble, partition) else None
         self.admitter = Admitter(ensemble, contributions) if admits(ensemble, partition) else None
         self._ensemble = ensemble
@@ -296,7 +301,8 @@ class LearnerPartition:
         self.counts += step.counts
         self._keep(taken)
         order = step.standing.order
-        self.publisher.offer(changes_of(self._ensemble.task, step), order)
+        at = round(time.time() * 1000)
+        self.publisher.offer(changes_of(self._ensemble.task, step, at), order)
 
     async def _write(self, outgoing: list[Outgoing], taken: Gathered) -> dict[TopicPartition, int]:
         offsets = self._offsets(taken)

@@ -2,7 +2,7 @@
 
 Publishing is beside the learning: it may fail for days. What is offered is kept and offered again; once a
 second the owner looks whether its marker and its fields still stand, and writes everything again if they do
-not.
+not. In the same look it takes out the segments that have gone cold, and writes those that are wanted back.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 
 from stream_ensemble.errors import ServerUnavailableError
+from stream_ensemble.learner.cooling import Cooling
 from stream_ensemble.stores.contributions import (
     Change,
     ContributionStore,
@@ -30,6 +33,8 @@ log = logging.getLogger(__name__)
 _LOOKED_AT = 16
 #: How many fields go out in one call: with a few KB each, well within a time-out.
 _AT_ONCE = 500
+#: How many segments one look takes out of Redis, and how many it brings back.
+_COOLED, _BROUGHT_BACK = 2_000, 500
 _LOWEST = Order(0, 0, 0)
 
 
@@ -42,9 +47,11 @@ class WeightsPublisher:
         taken over
             or the topics were made anew. The caller finds out which by a transaction.
         check_interval_s: how often to look.
+        cold_after_s: so long a segment stays in Redis that nobody labels or asks for; 0: for ever.
 
     Attributes:
         degraded: None, or one line on why Redis may not hold what was learned.
+        cooling: which segments are cold, and which will be.
     """
 
     def __init__(
@@ -54,8 +61,10 @@ class WeightsPublisher:
         *,
         on_overtaken: Callable[[Order], None],
         check_interval_s: float = 1.0,
+        cold_after_s: float = 0.0,
     ) -> None:
         self.degraded: str | None = None
+        self.cooling = Cooling(cold_after_s, lambda key: self._all[key].at)
         self._store = store
         self._partition = partition
         self._on_overtaken = on_overtaken
@@ -71,10 +80,15 @@ class WeightsPublisher:
     def offer(self, changes: Iterable[Change], order: Order) -> None:
         """Take new contributions; ``order`` is the partition's, not below any of theirs. Does not wait."""
         for change in changes:
-            self._all[change.key] = change
-            self._dirty[change.key] = change
+            self._write_soon(change)
         self._order = order
         self._wake.set()
+
+    def _write_soon(self, change: Change) -> None:
+        new = change.key not in self._all
+        self._all[change.key] = change
+        self._dirty[change.key] = change
+        self.cooling.warm(change.key, new=new)
 
     async def run(self) -> None:
         """Publish what is offered and look after it, until cancelled."""
@@ -119,7 +133,7 @@ class WeightsPublisher:
         for begin in range(0, len(keys), _AT_ONCE):
             fresh = [self._dirty[key] for key in whole if begin and key in self._dirty]
             chunk = fresh + [changes[key] for key in keys[begin : begin + _AT_ONCE]]
-            if not all(await self._store.publish(self._partition, chunk)):
+            if not all(await self._store.publish(self._partition, self._cold_or_not(chunk))):
                 await self._find_larger([change.key for change in chunk])
                 return "overtaken"
             for change in chunk:
@@ -131,6 +145,13 @@ class WeightsPublisher:
                     return marking
         return "written"
 
+    def _cold_or_not(self, changes: Sequence[Change]) -> Sequence[Change]:
+        """As they are to stand in Redis: after a loss or a new owner most segments may be cold."""
+        if not self.cooling.on:
+            return changes
+        now = _now_ms()
+        return [replace(c, cold=True) if self.cooling.is_cold(c.key, now) else c for c in changes]
+
     async def _mark(self, order: Order, *, complete: bool) -> Marking:
         marking = await self._store.mark(self._partition, Marker(order, complete), after=self._marked)
         if marking == "written":
@@ -140,7 +161,9 @@ class WeightsPublisher:
         return marking
 
     async def check(self) -> None:
-        """Look whether the marker and some fields stand as written; if not, all are to be written again."""
+        """Look whether the marker and some fields stand as written; if not, all are to be written again.
+        Else look after what is cold.
+        """
         # What is offered while Redis answers is not there yet, and not lost either.
         marked = self._marked
         try:
@@ -150,6 +173,9 @@ class WeightsPublisher:
             self._say(str(error))
             return
         self._say(None)
+        for key, fields in seen.fields.items():
+            if self._partition in fields:
+                self.cooling.found(key)
         marker = seen.markers.get(self._partition)
         largest = seen.largest()
         if largest > self._order:
@@ -161,6 +187,30 @@ class WeightsPublisher:
             or self._lacks(seen)
         ):
             self._write_all_again()
+        elif marked is not None and not self._again:
+            await self._look_after_cold()
+
+    async def _look_after_cold(self) -> None:
+        """Bring back what is wanted, and take out what nobody wants."""
+        now = _now_ms()
+        due: list[Key] = []
+        try:
+            wanted = await self._store.wanted()
+            mine = (self._all[key] for key in wanted if key in self._all)
+            for change in islice(mine, _BROUGHT_BACK):
+                self._write_soon(replace(change, at=now))
+                self._wake.set()
+            due = self.cooling.due(now, _COOLED)
+            while due:
+                some = due[:_AT_ONCE]
+                answers = await self._store.cool(some, self.cooling.before(now))
+                for key, answer in zip(some, answers, strict=True):
+                    self.cooling.looked(key, answer, now)
+                del due[:_AT_ONCE]
+        except ServerUnavailableError as error:
+            self._say(str(error))
+            for key in due:
+                self.cooling.looked(key, None, now)
 
     def _write_all_again(self) -> None:
         log.warning("Redis lost weights of partition %d; writing all of them again", self._partition)
@@ -177,9 +227,9 @@ class WeightsPublisher:
 
     def _lacks(self, seen: Snapshot) -> bool:
         """Is a field missing or lower than what was written? Fields not written yet do not count."""
-        for key, fields in seen.fields.items():
-            stored = fields.get(self._partition)
-            lower = stored is None or stored.order < self._all[key].order
+        for key in seen.fields:
+            order = seen.order(key, self._partition)
+            lower = order is None or order < self._all[key].order
             if lower and key not in self._dirty:
                 return True
         return False
@@ -201,3 +251,7 @@ class WeightsPublisher:
         if degraded != self.degraded:
             log.log(logging.INFO if degraded is None else logging.WARNING, "%s", degraded or "Redis is back")
         self.degraded = degraded
+
+
+def _now_ms() -> int:
+    return round(time.time() * 1000)

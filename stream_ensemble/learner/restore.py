@@ -143,7 +143,7 @@ async def restore(ensemble: LearnedEnsemble, p: int, store: LabelStore, owner: s
             controls=controls.state if controls else NOTHING,
         ),
         published=[
-            Change(key, stored.order, stored.value)
+            Change(key, stored.order, stored.value, log_read.newest[key].at if key in usable else 0)
             for key, stored in said.items()
             if key in usable or key == CONTROLS
         ],

@@ -93,10 +93,12 @@ class Step:
     controlled: bool = False
 
 
-def changes_of(task: str, step: Step) -> list[Change]:
-    """What a step has changed, as it is published."""
+def changes_of(task: str, step: Step, at: int) -> list[Change]:
+    """What a step has changed, as it is published; it was taken at ``at`` (ms since 1970)."""
     order = step.standing.order
-    changes = [Change(Key(task, segment), order, step.changed.packed(segment)) for segment in step.changed]
+    changes = [
+        Change(Key(task, segment), order, step.changed.packed(segment), at) for segment in step.changed
+    ]
     if step.controlled:
         changes.append(Change(CONTROLS, order, encode_state(step.standing.controls)))
     return changes

@@ -10,7 +10,8 @@ import hashlib
 from collections.abc import Mapping
 
 from stream_ensemble.errors import StateError
-from stream_ensemble.stores.contributions import Key, Marker, Order, Snapshot, Stored
+from stream_ensemble.stores.cold_mark import decode_mark
+from stream_ensemble.stores.contributions import MARK, Key, Marker, Order, Snapshot, Stored
 
 DIGITS = 16
 ORDER_BYTES = 3 * DIGITS
@@ -24,6 +25,11 @@ def encode_order(order: Order) -> bytes:
     if not all(0 <= number <= _LARGEST for number in order):
         raise StateError(f"order {tuple(order)} is outside 0..{_LARGEST}")
     return b"%016d%016d%016d" % order
+
+
+def decode_order(digits: bytes) -> Order:
+    """Read :func:`encode_order` back."""
+    return Order(*(int(digits[at : at + DIGITS]) for at in range(0, ORDER_BYTES, DIGITS)))
 
 
 def encode_field(key: Key | None, partition: int, order: Order, value: bytes) -> bytes:
@@ -46,8 +52,7 @@ def decode_field(key: Key | None, partition: int, raw: bytes) -> Stored:
         raise StateError(f"{where}: the order is not {ORDER_BYTES} digits")
     if checksum != _checksum(key, partition, digits, value):
         raise StateError(f"{where}: the checksum does not fit the value")
-    numbers = (int(digits[at : at + DIGITS]) for at in range(0, ORDER_BYTES, DIGITS))
-    return Stored(Order(*numbers), value)
+    return Stored(decode_order(digits), value)
 
 
 def encode_marker(partition: int, marker: Marker) -> bytes:
@@ -69,8 +74,14 @@ def order_digits(raw: bytes) -> bytes:
     return digits if len(digits) == ORDER_BYTES and digits.isdigit() else b""
 
 
-def decode_snapshot(hashes: Mapping[Key | None, Mapping[int, bytes]]) -> Snapshot:
-    """Raw fields by key (None: the markers) and partition, decoded; what is damaged is set aside."""
+def decode_snapshot(
+    hashes: Mapping[Key | None, Mapping[int, bytes]], marks: Mapping[Key, bytes] | None = None
+) -> Snapshot:
+    """Raw fields by key (None: the markers) and partition, decoded; what is damaged is set aside.
+
+    Args:
+        marks: of cold segments.
+    """
     fields: dict[Key, dict[int, Stored]] = {key: {} for key in hashes if key is not None}
     markers: dict[int, Marker] = {}
     damaged: dict[tuple[Key | None, int], StateError] = {}
@@ -83,7 +94,13 @@ def decode_snapshot(hashes: Mapping[Key | None, Mapping[int, bytes]]) -> Snapsho
                     fields[key][partition] = decode_field(key, partition, raw)
             except StateError as error:
                 damaged[key, partition] = error
-    return Snapshot(fields, markers, damaged)
+    cold: dict[Key, dict[int, Order]] = {}
+    for marked, raw in (marks or {}).items():
+        try:
+            cold[marked] = decode_mark(marked, raw)
+        except StateError as error:
+            damaged[marked, MARK] = error
+    return Snapshot(fields, markers, damaged, cold=cold)
 
 
 def _checksum(key: Key | None, partition: int, digits: bytes, value: bytes) -> bytes:

@@ -3,6 +3,9 @@
 Redis is a view of the learner's log and may be lost at any time. One hash per (task, segment), one field
 per partition, replaced whole when its order is larger: no read-modify-write between learners, nothing twice,
 and the late write of a stopped owner loses.
+
+A segment that nobody labels or asks for goes cold: its hash leaves Redis whole, and a few bytes say which
+partitions learned of it and up to which order. Each owner writes its own again when somebody wants it back.
 """
 
 from __future__ import annotations
@@ -34,11 +37,18 @@ class Order(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A contribution to publish: ``value`` is the encoded contribution of one partition to ``key``."""
+    """A contribution to publish: ``value`` is the encoded contribution of one partition to ``key``.
+
+    Attributes:
+        at: when it was last taught or wanted, ms since 1970; 0: not known.
+        cold: of a segment: mark it as cold instead, unless it stands in Redis by what others wrote.
+    """
 
     key: Key
     order: Order
     value: bytes
+    at: int = 0
+    cold: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +58,9 @@ class Marker:
     order: Order
     complete: bool
 
+
+#: Stands for a partition where the mark of a cold segment is meant, which is about all of them.
+MARK = -1
 
 #: What became of a marker: written; not written because a larger one stands; or because the last one is gone.
 Marking = Literal["written", "overtaken", "lost"]
@@ -65,19 +78,29 @@ class Stored:
 class Snapshot:
     """All fields of some keys and all markers, read in one instant (of each shard, in a cluster).
 
-    ``damaged`` holds what was refused: the error by (key, partition), with key None for a marker.
+    ``damaged`` holds what was refused: the error by (key, partition), with key None for a marker and
+    partition ``MARK`` for the mark of a cold segment.
     ``highest`` is the largest order among a partition's markers, of which a cluster holds several, and
-    ``markers`` has the lowest.
+    ``markers`` has the lowest. ``cold`` has, by segment and partition, the order of what left Redis.
     """
 
     fields: Mapping[Key, Mapping[int, Stored]]
     markers: Mapping[int, Marker]
     damaged: Mapping[tuple[Key | None, int], StateError] = field(default_factory=dict)
     highest: Mapping[int, Order] = field(default_factory=dict)
+    cold: Mapping[Key, Mapping[int, Order]] = field(default_factory=dict)
+
+    def order(self, key: Key, partition: int) -> Order | None:
+        """The order that Redis has of one field, be it there or cold."""
+        stored, left = self.fields.get(key, {}).get(partition), self.cold.get(key, {}).get(partition)
+        if stored is None or left is None:
+            return left if stored is None else stored.order
+        return max(stored.order, left)
 
     def largest(self) -> Order:
-        """The largest order in it, of fields and markers."""
+        """The largest order in it, of fields, what is cold, and markers."""
         orders = [stored.order for fields in self.fields.values() for stored in fields.values()]
+        orders += [order for left in self.cold.values() for order in left.values()]
         marked = [marker.order for marker in self.markers.values()]
         return max([Order(0, 0, 0), *orders, *marked, *self.highest.values()])
 
@@ -90,10 +113,33 @@ class ContributionStore(Protocol):
     """
 
     async def publish(self, partition: int, changes: Sequence[Change]) -> list[bool]:
-        """Write the fields of ``partition`` whose order is not below what stands there.
+        """Write the fields of ``partition`` whose order is not below what stands there or went cold.
 
-        Returns, by change, whether it now stands; False means that a larger order was found and kept.
+        A segment of which this brings back a part is wanted from then on, until all of it is back.
+
+        Returns, by change, whether it now stands (or is marked cold, where that was asked for); False means
+        that a larger order was found and kept.
         """
+        ...
+
+    async def cool(self, keys: Sequence[Key], before: int) -> list[int | None]:
+        """Take segments out of Redis whole, each in one instant, where no owner was taught of it since
+        ``before`` (ms since 1970), and mark them as cold.
+
+        Nothing is lost by whoever calls it: what an owner writes at that moment comes before, and stays, or
+        after, and brings the segment back.
+
+        Returns, by key: 0, it is cold; else when it was last taught, so it stays; None: it stays because a
+        damaged value has to be mended first.
+        """
+        ...
+
+    async def want(self, keys: Sequence[Key]) -> None:
+        """Ask the owners to bring cold segments back; of those that are not cold nothing is asked."""
+        ...
+
+    async def wanted(self) -> list[Key]:
+        """The segments that are to be brought back."""
         ...
 
     async def mark(self, partition: int, marker: Marker, *, after: Order | None = None) -> Marking:
@@ -107,7 +153,9 @@ class ContributionStore(Protocol):
         ...
 
     async def remove_damaged(self, key: Key | None, partition: int) -> None:
-        """Delete a field (or the marker, with key None) if it is damaged; leave a sound one alone."""
+        """Delete a field (or the marker, with key None; or a segment's mark of being cold, with partition
+        ``MARK``) if it is damaged; leave a sound one alone.
+        """
         ...
 
     async def markers(self) -> Snapshot:
@@ -115,7 +163,9 @@ class ContributionStore(Protocol):
         ...
 
     async def own(self, partition: int, keys: Sequence[Key]) -> Snapshot:
-        """The fields of one partition in ``keys``, and its marker: what an owner looks at."""
+        """The fields of one partition in ``keys``, or its orders where they are cold, and its marker: what an
+        owner looks at.
+        """
         ...
 
     async def read(self, keys: Sequence[Key]) -> Snapshot:

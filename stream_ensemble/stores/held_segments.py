@@ -13,6 +13,8 @@ from stream_ensemble.errors import StateError
 from stream_ensemble.stores.contributions import Key, Order, Snapshot, Stored
 from stream_ensemble.stores.credit_snapshot import CreditSnapshot, snapshot_of
 
+_LOWEST = Order(0, 0, 0)
+
 
 @dataclass(slots=True)
 class _Held:
@@ -30,7 +32,8 @@ class HeldSegments:
     """Weights of segments, by name, for the hot path to look up and a reader to keep fresh.
 
     A segment that is not held is answered with the weights of one that has learned nothing, which are the
-    global ones, and is wanted from then on.
+    global ones, and is wanted from then on. So is one that turns out to be cold, until its owners have
+    brought it back. One that is held stays in use, and is asked for only if that is not all there was.
 
     Args:
         task: name of the task.
@@ -38,7 +41,7 @@ class HeldSegments:
         most: segments held; the one not used for longest goes first. 0: none, nor any credit of theirs.
 
     Attributes:
-        counts: look-ups by what was found: ``held`` or ``unread``; ``dropped`` segments.
+        counts: look-ups by what was found: ``held`` or ``unread``; segments ``dropped``, and found ``cold``.
         damaged: contributions that were refused in the last reading of their segment, by segment.
         round: how often ``changed`` was called.
     """
@@ -52,6 +55,7 @@ class HeldSegments:
         self._most = most
         self._held: OrderedDict[str, _Held] = OrderedDict()
         self._wanted: dict[str, None] = {}
+        self._cold: dict[str, None] = {}
         self.round = 0
         self._nothing = snapshot_of(mixture, {})
 
@@ -99,11 +103,20 @@ class HeldSegments:
         old = (segment for segment, held in reversed(self._held.items()) if held.read < self.round)
         return [Key(self._task, segment) for segment in (*unread, *islice(old, most - len(unread)))]
 
+    def cold(self, most: int) -> list[Key]:
+        """Cold segments that the owners are to bring back, other ones each time; they are read again next."""
+        some = list(islice(self._cold, most))
+        for segment in some:
+            del self._cold[segment]
+            self._cold[segment] = self._wanted[segment] = None
+        return [Key(self._task, segment) for segment in some]
+
     def take(self, snapshot: Snapshot, complete: frozenset[int], asked: int) -> int:
         """Take what was read, when ``round`` was ``asked``; returns how many segments are still not held.
 
         An absent contribution is nothing learned only where its owner's marker is ``complete``: a segment
-        not held stays so until that is known. A held one never goes back.
+        not held stays so until that is known. A held one never goes back. Those that are cold are not
+        counted: their owners have to be asked first.
         """
         damaged = {key: error for (key, _), error in snapshot.damaged.items() if key is not None}
         before = {key.segment: self._held.get(key.segment or "") for key in snapshot.fields}
@@ -119,7 +132,11 @@ class HeldSegments:
             self.damaged.pop(key.segment, None)
             if key in damaged:
                 self.damaged[key.segment] = damaged[key]
+            elif left := snapshot.cold.get(key):
+                self._take_cold(key.segment, held, fields, left)
+                continue
             elif held is not None or self._partitions - fields.keys() <= complete:
+                self._cold.pop(key.segment, None)
                 self._take(key.segment, fields, asked)
             unknown += key.segment not in self._held
         return unknown
@@ -132,6 +149,18 @@ class HeldSegments:
                 found.setdefault(key.segment, {})[partition] = stored
         for segment, fields in islice(found.items(), self._most):
             self._take(segment, fields, self.round)
+
+    def _take_cold(
+        self, segment: str, held: _Held | None, fields: Mapping[int, Stored], left: Mapping[int, Order]
+    ) -> None:
+        """All or part of a segment has left Redis; what is there alone would be taken for all of it."""
+        there = {partition: stored.order for partition, stored in fields.items()}
+        newest = {**there, **left}
+        if held is not None and all(held.orders.get(p, _LOWEST) >= order for p, order in newest.items()):
+            self._cold.pop(segment, None)
+        elif segment not in self._cold and len(self._cold) < self._most:
+            self.counts["cold"] += 1
+            self._cold[segment] = None
 
     def _take(self, segment: str, fields: Mapping[int, Stored], asked: int) -> None:
         held = self._held.get(segment)

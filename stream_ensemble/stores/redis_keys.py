@@ -48,6 +48,19 @@ class RedisKeys:
         """Hash of the owners' markers in one shard; field ``p`` holds that of partition p."""
         return f"{self._tag(shard)}:markers"
 
+    def cold(self, shard: int = 0) -> str:
+        """Hash of the cold segments of one shard by :meth:`place`; the values are their marks."""
+        return f"{self._tag(shard)}:cold"
+
+    def wanted(self, shard: int = 0) -> str:
+        """Hash of the segments of one shard, by :meth:`place`, that are to be brought back."""
+        return f"{self._tag(shard)}:wanted"
+
+    @staticmethod
+    def place(key: Key) -> str:
+        """Names ``key`` among all of an ensemble."""
+        return _place(key)
+
     def changed(self) -> str:
         """Pub/sub channel on which an owner says its partition's number after it has published."""
         return f"{{{self._prefix}}}:changed"
@@ -58,6 +71,12 @@ class RedisKeys:
 
     def _tag(self, shard: int) -> str:
         return f"{{{self._prefix}:{shard}}}"
+
+
+def segment_at(place: bytes) -> Key | None:
+    """The segment whose ``RedisKeys.place`` this is; None: it is none of ours."""
+    task, equals, segment = place.decode(errors="replace").partition(":=")
+    return Key(task, segment) if equals else None
 
 
 def _place(key: Key) -> str:

@@ -17,14 +17,16 @@ def combined(shards: Sequence[Snapshot]) -> Snapshot:
     fields: dict[Key, Mapping[int, Stored]] = {}
     damaged: dict[tuple[Key | None, int], StateError] = {}
     highest: dict[int, Order] = {}
+    cold: dict[Key, Mapping[int, Order]] = {}
     for shard in shards:
         fields.update(shard.fields)
         damaged.update(shard.damaged)
+        cold.update(shard.cold)
         for partition, marker in shard.markers.items():
             highest[partition] = max(marker.order, highest.get(partition, marker.order))
     everywhere = set.intersection(*(set(shard.markers) for shard in shards))
     markers = {partition: _least([shard.markers[partition] for shard in shards]) for partition in everywhere}
-    return Snapshot(fields, markers, damaged, highest)
+    return Snapshot(fields, markers, damaged, highest, cold)
 
 
 def _least(markers: Sequence[Marker]) -> Marker:

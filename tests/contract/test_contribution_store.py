@@ -13,7 +13,7 @@ import redis
 from stream_ensemble import config
 from stream_ensemble.errors import ServerUnavailableError, StateError
 from stream_ensemble.stores.contribution_field import decode_field, encode_field
-from stream_ensemble.stores.contributions import Change, ContributionStore, Key, Marker, Order, Stored
+from stream_ensemble.stores.contributions import MARK, Change, ContributionStore, Key, Marker, Order, Stored
 from stream_ensemble.stores.memory_contributions import MemoryContributionStore
 from stream_ensemble.stores.redis_cluster import ClusterLink
 from stream_ensemble.stores.redis_contributions import RedisContributionStore
@@ -34,11 +34,13 @@ class Subject:
         put: Callable[[Key | None, int, bytes], Awaitable[None]],
         get: Callable[[Key | None, int], Awaitable[bytes | None]],
         empty: Callable[[], Awaitable[None]],
+        put_mark: Callable[[Key, bytes], Awaitable[None]],
     ) -> None:
         self.store = store
         self.put = put
         self.get = get
         self.empty = empty
+        self.put_mark = put_mark
 
 
 @pytest.fixture(params=["memory", "redis", "cluster"])
@@ -79,6 +81,10 @@ def _redis_subject(
         found: bytes | None = await call(name(key), "HGET", name(key), partition)
         return found
 
+    async def put_mark(key: Key, raw: bytes) -> None:
+        there = keys.cold(keys.shard(key))
+        await call(there, "HSET", there, keys.place(key), raw)
+
     async def empty() -> None:
         for url in nodes:
             with redis.Redis.from_url(url) as client:
@@ -86,7 +92,7 @@ def _redis_subject(
         for each in (name(EVERYWHERE), name(NORTH), *map(keys.markers, range(keys.shards))):
             await call(each, "DEL", each)
 
-    return Subject(store, put, get, empty)
+    return Subject(store, put, get, empty, put_mark)
 
 
 def _memory_subject() -> Subject:
@@ -101,7 +107,10 @@ def _memory_subject() -> Subject:
     async def empty() -> None:
         store.flush_all()
 
-    return Subject(store, put, get, empty)
+    async def put_mark(key: Key, raw: bytes) -> None:
+        store.marks[key] = raw
+
+    return Subject(store, put, get, empty, put_mark)
 
 
 async def test_reads_back_what_owners_published(subject: Subject) -> None:
@@ -232,6 +241,164 @@ async def test_segments_cannot_be_taken_for_one_another(subject: Subject) -> Non
         assert await subject.store.publish(0, [Change(key, Order(0, 1, sequence), b"x")]) == [True]
     fields = (await subject.store.read(keys)).fields
     assert [fields[key][0].order.sequence for key in keys] == list(range(len(keys)))
+
+
+# --- cold segments ----------------------------------------------------------------------------------
+
+#: 2001 and later, in ms; some clock of some owner.
+DAY = 86_400_000
+LONG_AGO, NOW = 1_000 * DAY, 1_010 * DAY
+
+
+def taught(key: Key, sequence: int, at: int = LONG_AGO, epoch: int = 1, **more: bool) -> Change:
+    return Change(key, Order(0, epoch, sequence), f"state {sequence}".encode(), at, **more)
+
+
+async def cooled(subject: Subject) -> None:
+    """The segment north, of which partitions 0 and 2 learned, is cold."""
+    await subject.store.publish(0, [taught(NORTH, 3)])
+    await subject.store.publish(2, [taught(NORTH, 7)])
+    assert await subject.store.cool([NORTH], LONG_AGO) == [0]
+
+
+async def test_a_cold_segment_leaves_whole_and_says_what_it_was(subject: Subject) -> None:
+    await cooled(subject)
+    snapshot = await subject.store.read([EVERYWHERE, NORTH])
+    assert snapshot.fields == {EVERYWHERE: {}, NORTH: {}}
+    assert snapshot.cold == {NORTH: {0: Order(0, 1, 3), 2: Order(0, 1, 7)}}
+    assert snapshot.largest() == Order(0, 1, 7)
+    assert await subject.get(NORTH, 0) is None
+    assert await subject.store.cool([NORTH], LONG_AGO) == [0], "an answer that was lost"
+    assert (await subject.store.read([NORTH])).cold == snapshot.cold
+
+
+async def test_an_owner_sees_what_of_its_own_is_cold(subject: Subject) -> None:
+    await cooled(subject)
+    await subject.store.mark(2, Marker(Order(0, 1, 7), complete=True))
+    snapshot = await subject.store.own(2, [EVERYWHERE, NORTH])
+    assert snapshot.cold == {NORTH: {2: Order(0, 1, 7)}}
+    assert snapshot.order(NORTH, 2) == Order(0, 1, 7)
+    assert snapshot.markers == {2: Marker(Order(0, 1, 7), complete=True)}
+    assert (await subject.store.own(1, [NORTH])).cold == {}
+
+
+async def test_one_that_somebody_has_just_taught_stays(subject: Subject) -> None:
+    await subject.store.publish(0, [taught(NORTH, 3)])
+    await subject.store.publish(1, [taught(NORTH, 4, NOW)])
+    await subject.store.publish(0, [taught(NORTH, 5)])
+    assert await subject.store.cool([NORTH], NOW - 1) == [NOW]
+    snapshot = await subject.store.read([NORTH])
+    assert snapshot.fields[NORTH].keys() == {0, 1}
+    assert snapshot.cold == {}
+    assert await subject.store.cool([NORTH], NOW) == [0]
+
+
+async def test_a_label_brings_its_part_back_and_calls_for_the_rest(subject: Subject) -> None:
+    await cooled(subject)
+    assert await subject.store.wanted() == []
+    assert await subject.store.publish(2, [taught(NORTH, 8, NOW)]) == [True]
+    snapshot = await subject.store.read([NORTH])
+    assert snapshot.fields == {NORTH: {2: Stored(Order(0, 1, 8), b"state 8")}}
+    assert snapshot.cold == {NORTH: {0: Order(0, 1, 3)}}
+    assert await subject.store.wanted() == [NORTH]
+    assert await subject.store.publish(0, [taught(NORTH, 3, NOW)]) == [True]
+    snapshot = await subject.store.read([NORTH])
+    assert snapshot.fields[NORTH] == {
+        0: Stored(Order(0, 1, 3), b"state 3"),
+        2: Stored(Order(0, 1, 8), b"state 8"),
+    }
+    assert snapshot.cold == {}
+    assert await subject.store.wanted() == []
+
+
+async def test_only_what_is_cold_can_be_wanted_and_going_cold_ends_it(subject: Subject) -> None:
+    await subject.store.publish(0, [taught(NORTH, 3)])
+    await subject.store.want([NORTH, EVERYWHERE, Key("class", "never")])
+    await subject.store.want([])
+    assert await subject.store.wanted() == []
+    await subject.store.cool([NORTH], NOW)
+    await subject.store.want([NORTH])
+    assert await subject.store.wanted() == [NORTH]
+    await subject.store.publish(1, [taught(NORTH, 1)])
+    assert await subject.store.cool([NORTH], NOW) == [0], "half of it was back"
+    assert await subject.store.wanted() == []
+    assert (await subject.store.read([NORTH])).cold[NORTH] == {0: Order(0, 1, 3), 1: Order(0, 1, 1)}
+
+
+async def test_a_stopped_owner_brings_back_nothing_older_and_takes_out_nothing_for_good(
+    subject: Subject,
+) -> None:
+    await cooled(subject)
+    assert await subject.store.publish(2, [taught(NORTH, 6, NOW)]) == [False]
+    assert await subject.store.publish(2, [taught(NORTH, 6, cold=True)]) == [False]
+    snapshot = await subject.store.read([NORTH])
+    assert snapshot.fields == {NORTH: {}}
+    assert snapshot.cold == {NORTH: {0: Order(0, 1, 3), 2: Order(0, 1, 7)}}
+    await subject.store.publish(2, [taught(NORTH, 1, NOW, epoch=2)])
+    assert await subject.store.cool([NORTH], NOW + 9 * DAY) == [0], "its clock is far ahead"
+    assert (await subject.store.read([NORTH])).cold[NORTH][2] == Order(0, 2, 1)
+    assert await subject.store.publish(2, [taught(NORTH, 2, NOW, epoch=2)]) == [True]
+    assert await subject.store.wanted() == [NORTH]
+
+
+async def test_after_a_loss_what_is_cold_is_marked_again_without_its_value(subject: Subject) -> None:
+    for partition, sequence in ((0, 3), (2, 7)):
+        assert await subject.store.publish(partition, [taught(NORTH, sequence, cold=True)]) == [True]
+        assert await subject.store.publish(partition, [taught(NORTH, sequence, cold=True)]) == [True]
+    snapshot = await subject.store.read([NORTH])
+    assert snapshot.fields == {NORTH: {}}
+    assert snapshot.cold == {NORTH: {0: Order(0, 1, 3), 2: Order(0, 1, 7)}}
+    assert await subject.store.publish(0, [taught(NORTH, 4, cold=True)]) == [True]
+    assert (await subject.store.read([NORTH])).cold[NORTH][0] == Order(0, 1, 4)
+
+
+async def test_what_others_have_in_redis_is_completed_rather_than_marked_as_cold(subject: Subject) -> None:
+    await subject.store.publish(1, [taught(NORTH, 5, NOW)])
+    both = [taught(NORTH, 3, cold=True), taught(Key("class", "south"), 3, cold=True)]
+    assert await subject.store.publish(0, both) == [True, True]
+    snapshot = await subject.store.read([NORTH, Key("class", "south")])
+    assert snapshot.fields[NORTH].keys() == {0, 1}
+    assert snapshot.cold == {Key("class", "south"): {0: Order(0, 1, 3)}}
+    assert await subject.store.publish(0, [taught(NORTH, 3, cold=True)]) == [True]
+    assert await subject.store.cool([NORTH], NOW - 1) == [NOW], "it is as warm as the warmest"
+
+
+async def test_a_damaged_value_keeps_its_segment_and_a_damaged_mark_is_refused(subject: Subject) -> None:
+    await subject.store.publish(0, [taught(NORTH, 3)])
+    await subject.put(NORTH, 1, b"damaged")
+    assert await subject.store.cool([NORTH], NOW) == [None]
+    await subject.store.remove_damaged(NORTH, 1)
+    assert await subject.store.cool([NORTH], NOW) == [0]
+    await subject.store.remove_damaged(NORTH, MARK)
+    assert (await subject.store.read([NORTH])).cold == {NORTH: {0: Order(0, 1, 3)}}, "it is sound"
+    await subject.put_mark(NORTH, b"0:0.1.3 1:")
+    for snapshot in (await subject.store.read([NORTH]), await subject.store.own(0, [NORTH])):
+        assert snapshot.cold == {}
+        assert isinstance(snapshot.damaged[NORTH, MARK], StateError)
+    await subject.store.remove_damaged(NORTH, MARK)
+    assert not (await subject.store.read([NORTH])).damaged
+
+
+async def test_marks_and_wishes_keep_segments_of_any_name_apart(subject: Subject) -> None:
+    keys = [Key("class", s) for s in ("*", "=*", "a}b", "a%7Db", "{", "", ":", "ü", ":=", "a:=b", "=")]
+    for sequence, key in enumerate(keys):
+        await subject.store.publish(1023, [taught(key, sequence)])
+    assert await subject.store.cool(keys, NOW) == [0] * len(keys)
+    cold = (await subject.store.read(keys)).cold
+    assert [cold[key][1023].sequence for key in keys] == list(range(len(keys)))
+    await subject.store.want(keys)
+    assert sorted(await subject.store.wanted()) == sorted(keys)
+
+
+async def test_the_largest_orders_are_told_apart_when_cold(subject: Subject) -> None:
+    largest = 10**16 - 1
+    orders = [Order(0, 0, 1), Order(0, 9, largest), Order(0, 10, 0), Order(largest, largest, largest)]
+    for order in orders:
+        assert await subject.store.publish(0, [Change(NORTH, order, b"x")]) == [True]
+        await subject.store.cool([NORTH], 0)
+        assert (await subject.store.read([NORTH])).cold == {NORTH: {0: order}}
+    for order in orders[:-1]:
+        assert await subject.store.publish(0, [Change(NORTH, order, b"x")]) == [False]
 
 
 async def test_a_listener_stays_through_a_silence(subject: Subject) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,17 @@ from stream_ensemble.core.learning.choose import make
 from stream_ensemble.core.learning.contribution import Contribution, Vector, from_bytes
 from stream_ensemble.core.learning.segment_mixture import SegmentMixture
 from stream_ensemble.messages import CreditBlock
-from stream_ensemble.stores.contributions import Key
+from stream_ensemble.stores.contributions import Key, Snapshot, Stored
+from stream_ensemble.stores.credit_snapshot import snapshot_of
 from stream_ensemble.stores.redis_contributions import RedisContributionStore
 from stream_ensemble.stores.redis_keys import RedisKeys
 from tests.integration.fuser_world import CLASSES, MEMBERS, Worker, World, ids
+from tests.integration.weights_command import WeightsCommand
 
 #: Who knows the answer, by segment; of the third nobody ever labels anything.
 KNOWS = {"north": "a", "south": "b"}
 LIMIT_S = 60.0
+NORTH = Key("class", "north")
 
 
 class Both:
@@ -127,11 +130,14 @@ class Both:
 
     async def check_against_topics(self) -> None:
         for segment in KNOWS:
-            found, expected = await self.in_redis(segment), await self.recomputed(segment)
-            assert (found.n, found.clock) == (expected.n, expected.clock)
-            assert found.sums.keys() == expected.sums.keys()
-            for name, array in expected.sums.items():
-                np.testing.assert_allclose(found.sums[name], array, rtol=1e-9, atol=1e-10, err_msg=name)
+            await self.check_segment(segment)
+
+    async def check_segment(self, segment: str) -> None:
+        found, expected = await self.in_redis(segment), await self.recomputed(segment)
+        assert (found.n, found.clock) == (expected.n, expected.clock)
+        assert found.sums.keys() == expected.sums.keys()
+        for name, array in expected.sums.items():
+            np.testing.assert_allclose(found.sums[name], array, rtol=1e-9, atol=1e-10, err_msg=name)
 
     async def empty_redis(self) -> None:
         client = redis.asyncio.Redis.from_url(self.world.settings.redis.url)
@@ -207,3 +213,106 @@ async def test_a_fuser_without_redis_takes_segments_from_the_weights_topic(both:
         record = (await both.ask("north", ["alone"]))["alone"]
         assert record["degraded"] == "redis-away"
         assert record["weights"]["a"] > 0.6
+
+
+COLD_AFTER_S = 4.0
+
+
+class Cold:
+    """Both apps with segments that go cold soon, and what Redis has of north."""
+
+    def __init__(self, both: Both) -> None:
+        self.both = both
+        self.looks = 0
+
+    async def read(self) -> Snapshot:
+        settings, name = self.both.world.settings, self.both.world.settings.app
+        store = RedisContributionStore(settings.redis, RedisKeys(name, name))
+        try:
+            return await store.read([NORTH])
+        finally:
+            await store.close()
+
+    async def until(self, there: Callable[[Snapshot], bool]) -> Snapshot:
+        async with asyncio.timeout(LIMIT_S):
+            while not there(snapshot := await self.read()):
+                self.looks += 1
+                await asyncio.sleep(0.05)
+        return snapshot
+
+    async def until_cold(self, fields: Mapping[int, Stored]) -> None:
+        """Until it has left with just these orders."""
+        orders = {partition: stored.order for partition, stored in fields.items()}
+        snapshot = await self.until(lambda snapshot: not snapshot.fields[NORTH])
+        assert snapshot.cold == {NORTH: orders}
+        client = redis.asyncio.Redis.from_url(self.both.world.settings.redis.url)
+        names = [name async for name in client.scan_iter(f"{{{self.both.world.settings.app}:*north")]
+        await client.aclose()
+        assert names == []
+
+    async def until_back(self, n: int) -> Mapping[int, Stored]:
+        """Until all of it is there, with ``n`` labels."""
+
+        def whole(snapshot: Snapshot) -> bool:
+            fields = snapshot.fields[NORTH].values()
+            return not snapshot.cold and sum(from_bytes(stored.value).n for stored in fields) == n
+
+        return (await self.until(whole)).fields[NORTH]
+
+
+@pytest.fixture
+def cold(kafka_bootstrap: str, redis_url: str, ensemble_name: str, tmp_path: Path) -> Cold:
+    learning = config.Learning(half_life=None, flush_interval_ms=50, cold_segment_s=COLD_AFTER_S)
+    return Cold(Both(World(kafka_bootstrap, redis_url, ensemble_name, tmp_path, learning=learning)))
+
+
+async def test_a_cold_segment_is_back_to_the_last_bit_at_its_next_request_and_its_next_label(
+    cold: Cold, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    both = cold.both
+    async with both.world:
+        fuse, learn = await both.start()
+        answered = await both.ask("north", ids("first", 24))
+        await both.label(list(answered))
+        taught = await cold.until_back(24)
+        assert len(taught) > 1, "several partitions"
+        await cold.until_cold(taught)
+
+        weights = WeightsCommand(both.world, tmp_path, capfd)
+        listed = {key["key"]: key for key in (await weights("list", "--json")).json["keys"]}
+        assert (listed["class/north"]["complete"], listed["class/north"]["cold"]) == (True, True)
+        assert (listed["class"]["complete"], listed["class"]["cold"]) == (True, False)
+        assert "cold" in (await weights("list")).out
+        shown = await weights("show", "class/north")
+        assert "class/north is cold" in shown.out
+        assert "24 labels" in shown.out
+        assert (await weights("diff")).code == 0
+        assert (await weights("recompute")).code == 0
+        assert learn.metric("stream_ensemble_segments_cold") > 0
+
+        fuse.process.kill()
+        fuse = both.world.start()
+        await both.world.owning(fuse)
+        first = (await both.ask("north", ["asks"]))["asks"]
+        assert await cold.until_back(24) == taught
+        assert fuse.metric("stream_ensemble_segments_found_cold_total") == 1
+        async with asyncio.timeout(LIMIT_S):
+            last = first
+            while last["credit"]["segment"] == first["credit"]["segment"]:
+                cold.looks += 1
+                name = f"asks-{cold.looks}"
+                last = (await both.ask("north", [name]))[name]
+        learned = {p: (stored.order, from_bytes(stored.value)) for p, stored in taught.items()}
+        assert first["credit"]["segment"] == snapshot_of(both.mixture, {}).digest
+        assert last["credit"]["segment"] == snapshot_of(both.mixture, learned).digest
+
+        await cold.until_cold(taught)
+        learn.process.kill()
+        await both.empty_redis()
+        learn = both.world.start("learn")
+        await both.world.owning(learn)
+        await cold.until_cold(taught)
+        await both.label(["asks"])
+        again = await cold.until_back(25)
+        assert sum(taught.get(p) != stored for p, stored in again.items()) == 1
+        await both.check_segment("north")

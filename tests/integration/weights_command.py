@@ -11,7 +11,7 @@ import pytest
 
 from stream_ensemble.cli.main import main
 from stream_ensemble.settings_file import dump
-from tests.integration.learner_world import World
+from tests.integration import fuser_world, learner_world
 
 
 class Ran(NamedTuple):
@@ -29,7 +29,9 @@ class Ran(NamedTuple):
 class WeightsCommand:
     """``await weights("list", "--json")``: in a thread, for a command has an event loop of its own."""
 
-    def __init__(self, world: World, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    def __init__(
+        self, world: learner_world.World | fuser_world.World, folder: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
         self._capfd = capfd
         self._file = folder / "ensemble.toml"
         self._file.write_text(dump(world.settings))

@@ -17,15 +17,21 @@ from stream_ensemble.core.join import slots
 from stream_ensemble.fuser import ensemble as fuser_ensemble
 from stream_ensemble.fuser import owner as fuser_owner
 from stream_ensemble.kafka import end_proofs, fence, fenced_producer, fetching, tail
-from stream_ensemble.learner import output, restore
+from stream_ensemble.learner import output, publisher, restore
 from stream_ensemble.learner import owner as learner_owner
 from stream_ensemble.learner import partition as learner_partition
 from tests.simulation import clients
+from tests.simulation.loop import EPOCH_MS
 from tests.simulation.network import here
 
 
 class _Time:
     """The module ``time`` of a process."""
+
+    @staticmethod
+    def time() -> float:
+        """The same as time of day, which only decides when a segment is cold."""
+        return EPOCH_MS / 1000 + here().time()
 
     @staticmethod
     def monotonic() -> float:
@@ -34,7 +40,8 @@ class _Time:
 
 
 _CLOCKED = (
-    fuser_ensemble, fuser_owner, end_proofs, fence, fetching, tail, learner_owner, learner_partition
+    fuser_ensemble, fuser_owner, end_proofs, fence, fetching, tail,
+    learner_owner, learner_partition, publisher,
 )  # fmt: skip
 
 

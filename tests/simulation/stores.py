@@ -66,6 +66,20 @@ class RedisClient:
         """See ``ContributionStore``."""
         await self._ask(None, self._server.remove_damaged, key, partition)
 
+    async def cool(self, keys: Sequence[Key], before: int) -> list[int | None]:
+        """See ``ContributionStore``."""
+        answers: list[int | None] = await self._ask(None, self._server.cool, keys, before)
+        return answers
+
+    async def want(self, keys: Sequence[Key]) -> None:
+        """See ``ContributionStore``."""
+        await self._ask(None, self._server.want, keys)
+
+    async def wanted(self) -> list[Key]:
+        """See ``ContributionStore``."""
+        found: list[Key] = await self._ask(None, self._server.wanted)
+        return found
+
     async def markers(self) -> Snapshot:
         """See ``ContributionStore``."""
         return await self.read(())

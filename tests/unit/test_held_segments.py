@@ -21,6 +21,7 @@ from stream_ensemble.stores.weights_view import WeightsView, view_of
 MEMBERS = ("a", "b")
 ALGORITHM = MLPoly(MEMBERS)
 NOTHING = Order(0, 0, 0)
+NORTH = Key("class", "north")
 
 
 def part(n: int) -> bytes:
@@ -274,3 +275,81 @@ async def test_segments_are_held_where_something_is_learned(algorithm: str, held
     view = view_of(config.Settings(ensembles={"e": ensemble}), "e")
     assert (view.of_segment("north") is not None) == held
     await view.stop()
+
+
+async def test_a_cold_segment_is_answered_as_having_learned_nothing_and_asked_for() -> None:
+    world = World()
+    await world.publish("north", 0, 1, 4)
+    await world.publish("north", 1, 1, 5)
+    await world.store.cool([NORTH], 0)
+    await world.view.start()
+    assert world.n("north") == 0
+    async with asyncio.timeout(10):
+        while await world.store.wanted() != [NORTH]:
+            world.looks += 1
+            await asyncio.sleep(0.001)
+    assert world.n("north") == 0
+    assert world.view.segments.counts["cold"] == 1
+    await world.publish("north", 0, 1, 4)
+    await asyncio.sleep(0.05)
+    assert world.n("north") == 0, "half of it is not it"
+    await world.publish("north", 1, 1, 5)
+    await asyncio.sleep(0.05)
+    assert world.view.segments.counts["held"] == 0
+    assert world.n("north") == 9, "it was read without being asked for again"
+    assert len(world.view.segments.cold(9)) == 0
+    await world.view.stop()
+
+
+async def test_a_held_segment_that_goes_cold_stays_in_use_and_nobody_is_asked() -> None:
+    world = await holding_north()
+    await world.store.cool([NORTH], 0)
+    world.view.segments.changed()
+    await world.read()
+    await world.read()
+    assert world.n("north") == 4
+    assert await world.store.wanted() == []
+
+
+async def test_a_held_segment_is_asked_for_if_it_was_taught_before_it_went_cold() -> None:
+    world = await holding_north()
+    await world.publish("north", 1, 1, 3)
+    await world.store.cool([NORTH], 0)
+    await world.read()
+    assert world.n("north") == 4
+    await world.read()
+    assert await world.store.wanted() == [NORTH]
+    await world.publish("north", 1, 1, 3)
+    await world.read()
+    assert world.n("north") == 4, "what is back alone is not all of it"
+    await world.publish("north", 0, 1, 4)
+    await world.read()
+    assert world.n("north") == 7
+
+
+async def test_no_more_cold_segments_are_asked_for_than_can_be_held() -> None:
+    world = World()
+    await world.complete(0, 1)
+    keys = [Key("class", f"s{n}") for n in range(9)]
+    for sequence, key in enumerate(keys):
+        await world.publish(key.segment, 0, sequence, 1)
+    await world.store.cool(keys, 0)
+    await world.view.refresh()
+    for key in keys:
+        world.n(key.segment or "")
+        await world.view.refresh_segments()
+    await world.view.refresh_segments()
+    assert len(await world.store.wanted()) == 3
+
+
+async def test_redis_away_when_a_cold_segment_is_asked_for_is_survived() -> None:
+    world = await holding_north()
+    await world.publish("south", 0, 2, 4)
+    await world.store.cool([Key("class", "south")], 0)
+    world.n("south")
+    await world.read()
+    world.store.available = False
+    assert not await world.view.refresh_segments()
+    world.store.available = True
+    assert await world.view.refresh_segments()
+    assert await world.store.wanted() == [Key("class", "south")]

@@ -101,7 +101,7 @@ def _fields(live: Live, key: Key) -> list[dict[str, Any]]:
             "key": shown_key(key),
             "partition": p,
             "redis": why,
-            "redis_order": getattr(live.redis.fields.get(key, {}).get(p), "order", None),
+            "redis_order": live.redis.order(key, p),
             "topic_order": getattr(live.stored.get(key, {}).get(p), "order", None),
         }
         for p, why in live.lacking(key).items()
@@ -109,7 +109,11 @@ def _fields(live: Live, key: Key) -> list[dict[str, Any]]:
 
 
 def _moved(ensemble: LearnedEnsemble, live: Live, key: Key) -> float:
-    """The largest difference in a member's weight, everyone awake."""
+    """The largest difference in a member's weight, everyone awake; none where the segment is cold: what comes
+    back is the topic's.
+    """
+    if live.cold(key):
+        return 0.0
     everyone = np.ones((1, len(ensemble.algorithm.members)), np.bool_)
     one, other = (
         ensemble.algorithm.pool(snapshot.values, everyone)

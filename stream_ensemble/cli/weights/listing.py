@@ -52,7 +52,9 @@ def run(args: argparse.Namespace) -> int:
                 str(row["generation"]),
                 row["version"],
                 "never" if row["age_s"] is None else ago(row["age_s"]),
-                "complete" if row["complete"] else _lacking(row["lacking"], live),
+                ("cold" if row["cold"] else "complete")
+                if row["complete"]
+                else _lacking(row["lacking"], live),
             )
             for row in rows
         ],
@@ -79,6 +81,7 @@ def _row(ensemble: LearnedEnsemble, live: Live, key: Key) -> dict[str, Any]:
         # By this machine's clock against the one that wrote it.
         "age_s": None if newest is None else round(max(0.0, time.time() - newest / 1000), 3),
         "complete": not lacking,
+        "cold": live.cold(key),
         "lacking": {str(p): why for p, why in lacking.items()},
     }
 

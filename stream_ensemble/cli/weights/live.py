@@ -18,7 +18,7 @@ from stream_ensemble.kafka.tail import LogReader
 from stream_ensemble.learner.ensemble import LearnedEnsemble
 from stream_ensemble.messages import ControlState
 from stream_ensemble.sdk.topics import require_topic
-from stream_ensemble.stores.contributions import Key, Snapshot, Stored
+from stream_ensemble.stores.contributions import MARK, Key, Snapshot, Stored
 from stream_ensemble.stores.control_state import CONTROLS, state_of
 from stream_ensemble.stores.credit_snapshot import CreditSnapshot, Pool
 from stream_ensemble.stores.redis_contributions import RedisContributionStore
@@ -56,8 +56,14 @@ class Live:
         """The largest of all partitions."""
         return max([0, *(s.order.generation for fields in self.stored.values() for s in fields.values())])
 
+    def cold(self, key: Key) -> bool:
+        """Is all that Redis has of ``key`` its mark that it is cold?"""
+        return self.redis is not None and key in self.redis.cold and not self.redis.fields.get(key)
+
     def lacking(self, key: Key) -> dict[int, str]:
-        """By partition, why Redis does not hold all that was learned for ``key``; empty: it is complete."""
+        """By partition, why Redis does not hold all that was learned for ``key``; empty: it is complete, or
+        marked as cold up to that.
+        """
         if self.redis is None:
             return dict.fromkeys(range(self.partitions), "Redis is away")
         found = {}
@@ -72,14 +78,14 @@ class Live:
 
     def _lacks(self, key: Key, p: int) -> str | None:
         assert self.redis is not None
-        written, stored = self.stored.get(key, {}).get(p), self.redis.fields.get(key, {}).get(p)
-        if (key, p) in self.redis.damaged:
+        written, order = self.stored.get(key, {}).get(p), self.redis.order(key, p)
+        if (key, p) in self.redis.damaged or (key, MARK) in self.redis.damaged:
             return "damaged"
-        if written is None or (stored is not None and stored.order == written.order):
+        if written is None or order == written.order:
             return None
-        if stored is None:
+        if order is None:
             return "missing"
-        return "behind" if stored.order < written.order else "ahead"
+        return "behind" if order < written.order else "ahead"
 
 
 def pin_lines(live: Live) -> Iterator[str]:

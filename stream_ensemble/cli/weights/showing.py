@@ -118,6 +118,7 @@ def as_json(ensemble: LearnedEnsemble, live: Live, key: Key) -> dict[str, Any]:
         "n": snapshot.version.n,
         "generation": snapshot.version.generation,
         "version": snapshot.version.digest,
+        "cold": live.cold(key),
         "weights": dict(zip(ensemble.algorithm.members, weights.tolist(), strict=True)),
         "arms": {arm.name: _arm(ensemble.algorithm.members, arm) for arm in arms},
         "pin": pin,
@@ -165,6 +166,8 @@ def _arm(members: tuple[str, ...], arm: ArmStanding) -> dict[str, Any]:
 
 def _print(shown: dict[str, Any], arms: list[ArmStanding]) -> None:
     title = f"{shown['ensemble']}: {shown['key']}, {shown['n']} labels learned by {shown['algorithm']}"
+    if shown["cold"]:
+        print(f"{shown['key']} is cold: it comes back to Redis at its next label or request")
     single = len(arms) == 1
     print_table(
         f"{title}, generation {shown['generation']}, version {shown['version']}",

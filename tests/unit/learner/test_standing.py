@@ -82,7 +82,7 @@ def test_a_pin_changes_no_contribution_and_stands_under_an_order_of_its_own() ->
     assert after.controlled
     assert after.standing.order == Order(0, 5, 18)
     assert after.standing.controls.number == 1
-    (change,) = changes_of("class", after)
+    (change,) = changes_of("class", after, 0)
     assert (change.key, change.order) == (CONTROLS, after.standing.order)
     assert decode_state(change.value) == after.standing.controls
 
