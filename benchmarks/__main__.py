@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 
 from benchmarks.columnar import columnar
+from benchmarks.labels import labels
 from benchmarks.latency import latency
 from benchmarks.open_requests import open_requests
 from benchmarks.options import Options
@@ -26,6 +27,7 @@ WHAT: dict[str, Callable[[Options], int]] = {
     "open": open_requests,
     "start": start,
     "segments": segments,
+    "labels": labels,
 }
 
 
