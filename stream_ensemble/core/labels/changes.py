@@ -21,6 +21,7 @@ class Changes:
         dead: labels for the dead-letter topic.
         late: what shadows said of requests after their end, by request id and member.
         unparked: labels that are stored as parked and are so no more, with their append time (ms).
+        sound: heads of answers (see ``Credited``) that labels can be charged against, with the generation.
         counts: what happened, by word, for the metrics.
     """
 
@@ -32,6 +33,7 @@ class Changes:
         self.unparked: dict[str, int] = {}
         self.dead: list[DeadLabel] = []
         self.late: dict[str, dict[str, Trial]] = {}
+        self.sound: dict[bytes, int] = {}
         self.counts: Counter[str] = Counter()
         self._parked_more = 0
         self._found: dict[str, CreditBlock] = {}
