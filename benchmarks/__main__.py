@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 
 from benchmarks.columnar import columnar
+from benchmarks.credit import credit
+from benchmarks.label_latency import label_latency
 from benchmarks.labels import labels
 from benchmarks.latency import latency
 from benchmarks.open_requests import open_requests
@@ -28,6 +30,8 @@ WHAT: dict[str, Callable[[Options], int]] = {
     "start": start,
     "segments": segments,
     "labels": labels,
+    "label_latency": label_latency,
+    "credit": credit,
 }
 
 

@@ -50,8 +50,12 @@ class Taken:
         return min(self.fused, self.labels) >= count
 
 
-def settings_of(run: Run, log: str) -> config.Settings:
-    """An app of its own, with topics of its own for what it writes, over the requests and labels ``log``."""
+def settings_of(run: Run, log: str, predictions: str | None = None) -> config.Settings:
+    """An app of its own, with topics of its own for what it learns, over the requests and labels ``log``.
+
+    Args:
+        predictions: begins the names of their topics, where it is not ``log``.
+    """
     own = {each: f"{run.name}.{each}" for each in ("weights", "applied")}
     read = {each: f"{log}.{each}" for each in ("fused", "late", "feedback")}
     ensemble = config.Ensemble(
@@ -60,7 +64,7 @@ def settings_of(run: Run, log: str) -> config.Settings:
         partitions=PARTITIONS,
         deadline_ms=60_000,
         topics=config.Topics(
-            predictions=f"{log}.predictions.{{member}}",
+            predictions=f"{predictions or log}.predictions.{{member}}",
             requests="",
             dead_letter=f"{run.name}.dead-letter",
             **own,
