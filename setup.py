@@ -2,7 +2,7 @@
 
 from setuptools import Extension, setup
 
-KERNELS = ("reading", "writing")
+KERNELS = ("reading", "records", "writing")
 
 setup(
     ext_modules=[

@@ -115,10 +115,10 @@ class FuseOwner:
         limit = time.monotonic() - ensemble.config.hold_limit_s
         given = self._given.get((ensemble.name, number), set())
         inputs = ensemble.inputs_of(number)
-        failing = [consumer.failing_since(tp) if tp.topic in given else None for tp in inputs]
+        ends, failing = consumer.end_evidence(), consumer.failing_since()
         partition.tick(
-            [consumer.end_evidence(tp) if tp.topic in given else None for tp in inputs],
-            [since is not None and since < limit for since in failing],
+            [ends.get(tp) if tp.topic in given else None for tp in inputs],
+            [tp.topic in given and failing.get(tp, limit) < limit for tp in inputs],
         )
         await self._bound(ensemble, number, partition)
         await self._renew(ensemble, number, partition)
@@ -128,6 +128,8 @@ class FuseOwner:
         was already on its way fills it twice, decide the oldest.
         """
         cap = ensemble.config.max_open_requests
+        if not self._held and partition.join.open_requests < cap:
+            return
         leading = partition.join.progress.leading
         inputs = [ensemble.inputs_of(number)[t] for t in leading]
         held = {tp for tp in inputs if tp in self._held}

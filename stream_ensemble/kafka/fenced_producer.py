@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from itertools import repeat
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
@@ -16,8 +15,10 @@ from aiokafka.errors import ProducerClosed, ProducerFenced
 from aiokafka.producer.transaction_manager import PidAndEpoch, TransactionManager
 from aiokafka.structs import TopicPartition
 
+from stream_ensemble.kafka.batch_builder import batch_builder
 from stream_ensemble.kafka.chunks import Headers
 from stream_ensemble.kafka.fence import Fence, fence
+from stream_ensemble.kafka.frames import JoiningClient
 
 _NO_TRANSACTION_TIMEOUT = 2**31 - 1
 
@@ -63,9 +64,6 @@ class _FencedSequences(TransactionManager):
         return int(self._current.epoch)
 
 
-_NO_HEADERS: Headers = []
-
-
 class Delivery(NamedTuple):
     """Records ``begin`` to ``end`` (not included) of a call share this future."""
 
@@ -109,6 +107,8 @@ class FencedProducer:
         self._producer._txn_manager = self._sequences
         self._producer._sender._txn_manager = self._sequences
         self._producer._message_accumulator._txn_manager = self._sequences
+        for producer in (self._producer, self._plain):
+            producer._sender.client = JoiningClient(producer._sender.client)
         self._unacknowledged: dict[TopicPartition, set[asyncio.Future[Any]]] = {}
         self._sizes: dict[asyncio.Future[Any], int] = {}
         self._topics: set[str] = set()
@@ -184,22 +184,17 @@ class FencedProducer:
         if accumulator._exception is not None:
             raise accumulator._exception
         batch = self._waiting_batch(accumulator, tp)
-        size = batch._builder.size()
         deliveries = []
         begin = 0
-        append = batch._builder.append
-        carried = repeat(_NO_HEADERS) if headers is None else headers
-        for place, (key, value, own) in enumerate(zip(keys, values, carried, strict=False)):
-            if append(timestamp=None, key=key, value=value, headers=own) is None:
-                if place > begin:
-                    deliveries.append(Delivery(batch.future, begin, place))
-                self._count(batch, batch._builder.size() - size)
-                batch._builder.close()
-                batch, begin, size = self._new_batch(accumulator, tp), place, 0
-                append = batch._builder.append
-                append(timestamp=None, key=key, value=value, headers=own)
-        deliveries.append(Delivery(batch.future, begin, len(keys)))
-        self._count(batch, batch._builder.size() - size)
+        while begin < len(keys):
+            size = batch._builder.size()
+            end = batch._builder.extend(keys, values, headers, begin)
+            self._count(batch, batch._builder.size() - size)
+            if end > begin:
+                deliveries.append(Delivery(batch.future, begin, end))
+            begin = end
+            if begin < len(keys):
+                batch = self._new_batch(accumulator, tp)
         return deliveries
 
     def _waiting_batch(self, accumulator: Any, tp: TopicPartition) -> Any:
@@ -210,7 +205,8 @@ class FencedProducer:
         return self._new_batch(accumulator, tp)
 
     def _new_batch(self, accumulator: Any, tp: TopicPartition) -> Any:
-        batch = accumulator._append_batch(accumulator.create_builder(), tp)
+        builder = batch_builder(accumulator._batch_size, accumulator._compression_type)
+        batch = accumulator._append_batch(builder, tp)
         futures = self._unacknowledged.setdefault(tp, set())
         futures.add(batch.future)
         self._sizes[batch.future] = 0

@@ -12,14 +12,19 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka import errors as kafka_errors
+from aiokafka.client import ConnectionGroup
 from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher, FetchResult, PartitionRecords
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.structs import TopicPartition
 
 from stream_ensemble.kafka.chunks import Chunk, EndEvidence
-from stream_ensemble.kafka.raw_batches import next_begin
+from stream_ensemble.kafka.frames import read_into_place
+from stream_ensemble.kafka.raw_batches import is_intact, next_begin
 
 log = logging.getLogger(__name__)
+
+#: A broker is asked for so many bytes of a partition at least, though then not all fit into one answer.
+_LEAST_BYTES = 64 << 10
 
 #: So often (s) it is said that a partition may not be read.
 _COMPLAINT_S = 30.0
@@ -43,6 +48,8 @@ class _ObservedClient:
         self.ends: dict[TopicPartition, EndEvidence] = {}
         self.failing_since: dict[TopicPartition, float] = {}
         self.raw: dict[TopicPartition, bytes] = {}
+        #: Append time (ms) up to which a partition was handed over.
+        self.reached: dict[TopicPartition, int] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
@@ -50,6 +57,11 @@ class _ObservedClient:
     async def send(self, node_id: int, request: Any, **kwargs: Any) -> Any:
         if not isinstance(request, FetchRequest):
             return await self._client.send(node_id, request, **kwargs)
+        self._in_step(request)
+        await self._client.ready(node_id, **kwargs)
+        connection = self._client._conns.get((node_id, kwargs.get("group", ConnectionGroup.DEFAULT)))
+        if connection is not None:
+            read_into_place(connection)
         sent = time.monotonic()
         asked = {
             TopicPartition(topic, partition): offset
@@ -74,6 +86,19 @@ class _ObservedClient:
                 if asked.get(tp) == stable_end and not rest[-1]:
                     self.ends[tp] = EndEvidence(sent, stable_end)
         return response
+
+    def _in_step(self, request: FetchRequest) -> None:
+        """Ask for what was appended first, first, and for so little of each that all fit into the answer.
+
+        A broker fills its answer in the order of the request. In aiokafka's, a random one, some members
+        would run ahead of others while a backlog is read, and their requests would lie open meanwhile.
+        """
+        asked = [(topic, *part) for topic, partitions in request._topics for part in partitions]
+        most = max(_LEAST_BYTES, request._max_bytes // max(len(asked), 1))
+        asked.sort(key=lambda part: self.reached.get(TopicPartition(part[0], part[1]), -1))
+        request._topics = [
+            (topic, [(partition, at, min(limit, most))]) for topic, partition, at, limit in asked
+        ]
 
 
 class ChunkFetcher(Fetcher):
@@ -144,6 +169,8 @@ class ChunkFetcher(Fetcher):
             self._notify(self._wait_consume_future)
             if chunk is not None:
                 drained[tp] = [chunk]
+                if chunk.batches:
+                    self._client.reached[tp] = chunk.batches[-1].max_timestamp
         return drained
 
     def _raise_unless_it_may_pass(self, tp: TopicPartition, failed: Any) -> None:
@@ -188,7 +215,7 @@ def _batches(
     while records.has_next():
         batch = records.next_batch()
         begin, end = end, next_begin(raw, end) if raw else 0
-        if source._check_crcs and not batch.validate_crc():
+        if source._check_crcs and not _is_intact(batch, raw[begin:end]):
             raise kafka_errors.CorruptRecordException(f"Invalid CRC - {tp}")
         aborted = False
         if source._isolation_level == READ_COMMITTED and batch.producer_id is not None:
@@ -203,6 +230,11 @@ def _batches(
             raws.append(raw[begin:end])
         source.next_fetch_offset = batch.next_offset
     return found, raws if raw else None
+
+
+def _is_intact(batch: Any, raw: memoryview) -> bool:
+    sound = is_intact(raw) if len(raw) else None
+    return bool(batch.validate_crc()) if sound is None else sound
 
 
 def adopt(consumer: AIOKafkaConsumer) -> ChunkFetcher:

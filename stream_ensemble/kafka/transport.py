@@ -309,13 +309,13 @@ class ChunkConsumer(driver.Consumer):
         ours = [TopicPartition(tp.topic, tp.partition) for tp in partitions]
         getattr(consumer, name)(*[tp for tp in ours if tp in assigned])
 
-    def end_evidence(self, tp: TP) -> EndEvidence | None:
-        """Newest proof that ``tp`` was read to its end."""
-        return self._thread.fetcher.ends.get(TopicPartition(tp.topic, tp.partition))
+    def end_evidence(self) -> Mapping[Any, EndEvidence]:
+        """Newest proof per topic and partition that it was read to its end."""
+        return self._thread.fetcher.ends
 
-    def failing_since(self, tp: TP) -> float | None:
-        """Monotonic time since when ``tp`` cannot be fetched because of errors."""
-        return self._thread.fetcher.failing_since.get(TopicPartition(tp.topic, tp.partition))
+    def failing_since(self) -> Mapping[Any, float]:
+        """Monotonic time since when a topic's partition cannot be fetched because of errors."""
+        return self._thread.fetcher.failing_since
 
     async def _in_thread(self, call: Callable[..., Any], *args: Any) -> Any:
         return await self._thread.call_thread(call, *args)

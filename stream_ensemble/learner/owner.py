@@ -196,7 +196,7 @@ class LearnOwner:
                 await asyncio.sleep(interval)
                 if self.partitions.get(place) is not partition:
                     return
-                partition.idle(self._consumer().end_evidence(feedback))
+                partition.idle(self._consumer().end_evidence().get(feedback))
                 held = await self._hold_labels(partition, fused, feedback, held)
                 await partition.flush()
         except BaseException:
@@ -208,7 +208,7 @@ class LearnOwner:
     async def _hold_labels(self, partition: LearnerPartition, fused: TP, feedback: TP, held: bool) -> bool:
         """Stop reading labels while fused records are behind them; returns whether they are held now."""
         consumer = self._consumer()
-        ahead = partition.ahead(consumer.end_evidence(fused))
+        ahead = partition.ahead(consumer.end_evidence().get(fused))
         if ahead and not held:
             await consumer.hold([feedback])
         elif held and not ahead:
