@@ -64,7 +64,10 @@ def credit(options: Options) -> int:
             for on, cost in found:
                 costs[on].append(cost)
             if options.keep_rows:
-                phases = {word: [round(c, 3) for o, c in found if o == on] for on, word in ((True, "on"), (False, "off"))}
+                phases = {
+                    word: [round(c, 3) for o, c in found if o == on]
+                    for on, word in ((True, "on"), (False, "off"))
+                }
                 keep("credit", {"requests": len(job), "members": len(MEMBERS), "cpu_us_a_prediction": phases})
     if costs[True] and costs[False]:
         _report(costs)
@@ -150,7 +153,10 @@ async def _move(settings: config.Settings, job: Job, ended: threading.Event) -> 
 def _report(costs: dict[bool, list[float]]) -> None:
     table(
         ["credit", "CPU us a prediction", "turns"],
-        [[word, spread(costs[on], ".3f"), str(len(costs[on]))] for on, word in ((True, "on"), (False, "off"))],
+        [
+            [word, spread(costs[on], ".3f"), str(len(costs[on]))]
+            for on, word in ((True, "on"), (False, "off"))
+        ],
     )
     on, off = (_middle(costs[each]) for each in (True, False))
     bars([Bar("credit's share of a fuser's throughput", 1 - off / on, _MOST, most=True)])

@@ -75,7 +75,9 @@ def _once(servers_: Servers, rate: int, number: int, seconds: float) -> _Measure
         # Both have taken their partitions over before anything is published.
         time.sleep(_WARM_S)
         arguments = [servers_.bootstrap, ",".join(topics.predictions), topics.feedback, str(rate), str(total)]
-        publisher = Command([sys.executable, "-m", "benchmarks.label_paced", *arguments], {}).start(run, "paced")
+        publisher = Command([sys.executable, "-m", "benchmarks.label_paced", *arguments], {}).start(
+            run, "paced"
+        )
         pids = [fuse.pid, learn.pid, servers_.broker_pid]
         cores = _cores(pids, seconds)
         _until_learned(run, settings, (fuse, learn), total)
@@ -87,7 +89,9 @@ def _once(servers_: Servers, rate: int, number: int, seconds: float) -> _Measure
     if not np.isfinite(counted).all():
         raise RunError(f"{np.isinf(counted).sum():,} of {len(counted):,} labels never showed in an answer")
     p50, p99, longest = (np.quantile(counted, [0.5, 0.99, 1.0]) * 1000).round(1).tolist()
-    say(f"  {run.name}: p50 {p50:.0f} ms, p99 {p99:.0f} ms, longest {longest:.0f} ms, {len(counted):,} labels")
+    say(
+        f"  {run.name}: p50 {p50:.0f} ms, p99 {p99:.0f} ms, longest {longest:.0f} ms, {len(counted):,} labels"
+    )
     return _Measured(p50, p99, longest, len(counted), cores)
 
 
@@ -123,7 +127,15 @@ def _report(found: Mapping[int, Sequence[_Measured]]) -> None:
         ]
         for rate, runs in measured.items()
     ]
-    head = ["labels/s", "p50, ms", "p99, ms", "longest, ms", "fuser, cores", "learner, cores", "broker, cores"]
+    head = [
+        "labels/s",
+        "p50, ms",
+        "p99, ms",
+        "longest, ms",
+        "fuser, cores",
+        "learner, cores",
+        "broker, cores",
+    ]
     table(head, rows)
     bars(
         [

@@ -110,7 +110,9 @@ class Progress:
     def __init__(self, bootstrap: str, settings: config.Settings) -> None:
         topics = config.topic_names(ENSEMBLE, settings.ensembles[ENSEMBLE])
         self._consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": f"{settings.app}-learn"})
-        self._inputs = [TopicPartition(t, p) for t in (topics.fused, topics.feedback) for p in range(PARTITIONS)]
+        self._inputs = [
+            TopicPartition(t, p) for t in (topics.fused, topics.feedback) for p in range(PARTITIONS)
+        ]
         self._feedback = topics.feedback
 
     def now(self) -> Taken:
@@ -150,7 +152,10 @@ def make_log(servers_: Servers, job: Job, log: str, say: Callable[[str], None]) 
     labels = labels_of(job)
     loader, progress = Loader(servers_.bootstrap), Progress(servers_.bootstrap, settings)
     ends = Ends(servers_.bootstrap, topics.fused)
-    with worker(run, settings, "stream_ensemble.fuse") as fuse, worker(run, settings, "stream_ensemble.learn") as learn:
+    with (
+        worker(run, settings, "stream_ensemble.fuse") as fuse,
+        worker(run, settings, "stream_ensemble.learn") as learn,
+    ):
         patiently(ends.now)
         begins = range(0, len(job), _SLICE)
         for number in range(len(begins) + _DELAY):

@@ -77,7 +77,9 @@ def labels(options: Options) -> int:
         for number in range(1, (options.rounds or _ROUNDS) + 1):
             for count in _COUNTS:
                 try:
-                    faults += _once(servers_, count, number, expected, found[count], keep_row=options.keep_rows)
+                    faults += _once(
+                        servers_, count, number, expected, found[count], keep_row=options.keep_rows
+                    )
                 except RunError as error:
                     say(f"  round {number}, {count} workers: FAILED: {error}")
                     faults += 1
@@ -102,9 +104,10 @@ def _once(
     figures.per_second.append(done / wall)
     figures.rss_mb.append(rss)
     figures.window_s.append(wall)
+    shares = " + ".join(f"{share:.1f}" for share in cpu[:-1])
     say(
-        f"  {run.name}: {figures.per_cpu_second[-1]:,.0f} labels a CPU second, {figures.per_second[-1]:,.0f} a "
-        f"second for {wall:.1f} s, CPU s {' + '.join(f'{share:.1f}' for share in cpu[:-1])}, {faults} faults"
+        f"  {run.name}: {figures.per_cpu_second[-1]:,.0f} labels a CPU second, "
+        f"{figures.per_second[-1]:,.0f} a second for {wall:.1f} s, CPU s {shares}, {faults} faults"
     )
     if keep_row:
         row = {
@@ -128,7 +131,8 @@ def _watched(run: Run, settings: config.Settings, count: int, total: int) -> tup
     progress = Progress(run.servers.bootstrap, settings)
     with ExitStack() as stack:
         processes = [
-            stack.enter_context(worker(run, settings, "stream_ensemble.learn", place)) for place in range(count)
+            stack.enter_context(worker(run, settings, "stream_ensemble.learn", place))
+            for place in range(count)
         ]
         looks = _looks(processes, run.servers.broker_pid, progress, total)
         rss = sum(rss_mb(process.pid, "VmHWM") for process in processes)
@@ -170,7 +174,11 @@ def _weights(settings: config.Settings) -> Contribution:
     topic = config.topic_names(ENSEMBLE, ensemble).weights
     records = asyncio.run(read_topic(client_options(settings.kafka), topic, PARTITIONS, 0))
     whole = Key(ensemble.task.name)
-    parts = [from_bytes(stored.value) for key, _, stored in sorted(records, key=lambda each: each[1]) if key == whole]
+    parts = [
+        from_bytes(stored.value)
+        for key, _, stored in sorted(records, key=lambda each: each[1])
+        if key == whole
+    ]
     return make(ensemble.learning, ensemble.task, MEMBERS).merge(parts)
 
 

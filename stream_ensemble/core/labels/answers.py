@@ -124,7 +124,11 @@ def _before(head: Head) -> bytes:
 
 @lru_cache(4096)
 def _before_alike(
-    members: tuple[str, ...], classes: int, segment: str | None, credit: Credit | None, shadow: tuple[str, ...]
+    members: tuple[str, ...],
+    classes: int,
+    segment: str | None,
+    credit: Credit | None,
+    shadow: tuple[str, ...],
 ) -> bytes:
     return _before(Head(members, classes, segment, credit, shadow))
 

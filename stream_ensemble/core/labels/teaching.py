@@ -176,18 +176,18 @@ def _labelled(charges: Sequence[Charge], members: tuple[str, ...], clock: float)
     classes = _classes(charges)
     outputs = np.zeros((len(charges), len(column), classes))
     awake = np.zeros((len(charges), len(column)), np.bool_)
-    alike: dict[tuple[str, ...], list[int]] = {}
+    alike: dict[tuple[str, ...], list[tuple[int, Outputs]]] = {}
     for r, one in enumerate(charges):
         components = one.components
         if type(components) is Outputs:
-            alike.setdefault(components.members, []).append(r)
+            alike.setdefault(components.members, []).append((r, components))
             continue
         for member, output in components.items():
             outputs[r, column[member]] = output
             awake[r, column[member]] = True
-    for answered, rows in alike.items():
-        places = np.ix_(rows, [column[member] for member in answered])
-        outputs[places] = stacked([charges[r].components for r in rows])
+    for answered, found in alike.items():
+        places = np.ix_([r for r, _ in found], [column[member] for member in answered])
+        outputs[places] = stacked([components for _, components in found])
         awake[places] = True
     return Labelled(
         outputs=outputs,
