@@ -21,8 +21,6 @@ from stream_ensemble.stores.rocks_labels import open_label_store
 
 log = logging.getLogger(__name__)
 
-#: Share of the flush interval that a partition rests between two flushes, however long one takes.
-_LEAST_REST = 0.2
 _RETRY_S = (0.1, 0.5, 2.0, 5.0)
 #: What the servers and the group may do to us; anything else is a fault of ours and ends the worker.
 _OUTSIDE = (StreamEnsembleError, KafkaError, TimeoutError, OSError)
@@ -193,13 +191,9 @@ class LearnOwner:
         fused, feedback = TP(ensemble.topics.fused, place[1]), TP(ensemble.topics.feedback, place[1])
         held = False
         interval = ensemble.config.learning.flush_interval_ms / 1000
-        clock = asyncio.get_running_loop().time
-        flushed_at = clock()
         try:
             while generation == self._generation:
-                # From the beginning of one to that of the next: under load a flush itself takes a while.
-                await asyncio.sleep(max(interval * _LEAST_REST, flushed_at + interval - clock()))
-                flushed_at = clock()
+                await asyncio.sleep(interval)
                 if self.partitions.get(place) is not partition:
                     return
                 partition.idle(self._consumer().end_evidence().get(feedback))
