@@ -156,7 +156,10 @@ def _report(rounds: Sequence[_Turns]) -> None:
     costs = {on: [cost for turns in rounds for own, cost in turns if own == on] for on in (True, False)}
     table(
         ["credit", "CPU us a prediction", "turns"],
-        [[word, spread(costs[on], ".3f"), str(len(costs[on]))] for on, word in ((True, "on"), (False, "off"))],
+        [
+            [word, spread(costs[on], ".3f"), str(len(costs[on]))]
+            for on, word in ((True, "on"), (False, "off"))
+        ],
     )
     shares = np.array([share for turns in rounds for share in _shares(turns)])
     drawn = np.random.default_rng(0).choice(shares, (_DRAWS, len(shares)))
