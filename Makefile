@@ -86,6 +86,13 @@ SEEDS ?= 1000
 simulate: $(READY) ## SEEDS=N random schedules of both workers on a simulated Kafka and Redis; SEED=n replays one
 	@python -m tests.simulation $(if $(SEED),--seed $(SEED) $(if $(WHOLE),--whole),--seeds $(SEEDS) $(if $(FIRST),--first $(FIRST)) $(if $(JOBS),--jobs $(JOBS)))
 
+# From seed SEED on, or from a new one each time.
+MINUTES ?= 10
+
+.PHONY: fuzz
+fuzz: $(READY) ## MINUTES=N of nearly right bytes for every decoder, and of arguments for the scripts in a real Redis
+	@python -m tests.fuzz --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
 # A third of the runs has three brokers unless MODE says; SPACED=all or SPACED=kill-fuser,stop-broker: faults one by one.
 MODE ?=
 SPACED ?=

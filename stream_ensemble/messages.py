@@ -15,6 +15,8 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 VERSION = 1
+#: What a decoder of msgspec raises where bytes are not what it reads: it does not see to all of it itself.
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 #: Most rows of one record: bounds what a record of nothing but wrong rows can cost.
 MOST_ROWS = 65_536
 
@@ -30,8 +32,12 @@ Revision = Annotated[int, Meta(ge=0, le=2**53)]
 LabelWeight = Annotated[float, Meta(gt=0, le=1e6)]
 Label = Annotated[int, Meta(ge=0, le=2**31 - 1)] | Annotated[str, Meta(min_length=1, max_length=256)]
 
+Generation = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+#: As far as a double counts in ones, which is what Redis and JavaScript have.
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+
 Source = Annotated[
-    tuple[str, int, int, int],
+    tuple[str, Partition, Offset, Row],
     Meta(
         description="[topic, partition, offset, row] of a record; row is 0 where a record is one prediction."
     ),
@@ -85,8 +91,8 @@ class Prediction(Struct, kw_only=True, omit_defaults=True, gc=False):
 class WeightsVersion(Struct, kw_only=True, frozen=True, omit_defaults=True):
     """Which weights: of which generation, after how many labels."""
 
-    generation: Annotated[int, Meta(description="Raised by a reset.")]
-    n: Annotated[int, Meta(description="Labels learned.")]
+    generation: Annotated[Generation, Meta(description="Raised by a reset.")]
+    n: Annotated[Count, Meta(description="Labels learned.")]
     digest: Annotated[str, Meta(description="Digest of the contributions' sequences.")]
     pin: Annotated[
         int | None,
@@ -98,8 +104,8 @@ class CreditBlock(Struct, kw_only=True, frozen=True):
     """What the learner needs to charge a label: the weights a request was fused with, over all members."""
 
     algorithm: Annotated[str, Meta(description="What learned them; says how `values` is laid out.")]
-    generation: Annotated[int, Meta(description="Of the learner's state they come from.")]
-    n: Annotated[int, Meta(description="Labels that state had learned.")]
+    generation: Annotated[Generation, Meta(description="Of the learner's state they come from.")]
+    n: Annotated[Count, Meta(description="Labels that state had learned.")]
     members: Annotated[tuple[str, ...], Meta(description="All members, in the order of `values`.")]
     values: Annotated[
         str,
@@ -285,14 +291,14 @@ class Weights(Struct, kw_only=True, omit_defaults=True):
     kind: Literal["weights"]
     task: Annotated[Name, Meta(description="Name of the task.")]
     segment: Annotated[Name | None, Meta(description="Absent: the global state.")] = None
-    partition: Annotated[int, Meta(description="Whose contribution this is.")]
-    generation: Annotated[int, Meta(description="Raised by a reset; an older one changes nothing.")]
-    epoch: Annotated[int, Meta(description="Of the owner that wrote it; an older owner's write loses.")]
-    sequence: Annotated[int, Meta(description="Counts the owner's writes.")]
+    partition: Annotated[Partition, Meta(description="Whose contribution this is.")]
+    generation: Annotated[Generation, Meta(description="Raised by a reset; an older one changes nothing.")]
+    epoch: Annotated[Count, Meta(description="Of the owner that wrote it; an older owner's write loses.")]
+    sequence: Annotated[Count, Meta(description="Counts the owner's writes.")]
     algorithm: Annotated[str, Meta(description="What learned it; says which sums and maxima there are.")]
     members: Annotated[tuple[str, ...], Meta(description="The order of the numbers.")]
-    n: Annotated[int, Meta(description="Labels learned.")]
-    clock: Annotated[float, Meta(description="What the sums are discounted to.")]
+    n: Annotated[Count, Meta(description="Labels learned.")]
+    clock: Annotated[float, Meta(ge=0, description="What the sums are discounted to.")]
     sums: Annotated[
         dict[str, str], Meta(description="Base64 of little-endian float64, by arm; partitions' sums add up.")
     ]
@@ -309,8 +315,8 @@ class Applied(Struct, kw_only=True, omit_defaults=True):
         Literal["learned", "parked"], Meta(description="learned, or parked until its fused record comes.")
     ]
     label: Annotated[Label, Meta(description="The class, by its name or by its index from 0.")]
-    revision: Annotated[int, Meta(description="Of the label.")]
-    weight: Annotated[float, Meta(description="Of the label.")] = 1.0
+    revision: Annotated[Revision, Meta(description="Of the label.")]
+    weight: Annotated[LabelWeight, Meta(description="Of the label.")] = 1.0
     appended: Annotated[
         Milliseconds, Meta(description="Append time of the label where it was first written.")
     ]
@@ -318,12 +324,11 @@ class Applied(Struct, kw_only=True, omit_defaults=True):
         Source, Meta(description="Where the label was first written: one seen before is a no-op.")
     ]
     generation: Annotated[
-        int,
+        Generation,
         Meta(description="Of the credit it was charged against; a label of an older one changes nothing."),
     ] = 0
 
 
-Generation = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 ControlNumber = Annotated[
     int,
     Meta(
@@ -438,10 +443,10 @@ class Controls(Struct, kw_only=True, omit_defaults=True):
 
     version: Literal[1]
     kind: Literal["controls"]
-    partition: Annotated[int, Meta(description="Whose state this is.")]
-    generation: Annotated[int, Meta(description="Of the partition's contributions.")]
-    epoch: Annotated[int, Meta(description="Of the owner that wrote it; an older owner's write loses.")]
-    sequence: Annotated[int, Meta(description="Counts the owner's writes.")]
+    partition: Annotated[Partition, Meta(description="Whose state this is.")]
+    generation: Annotated[Generation, Meta(description="Of the partition's contributions.")]
+    epoch: Annotated[Count, Meta(description="Of the owner that wrote it; an older owner's write loses.")]
+    sequence: Annotated[Count, Meta(description="Counts the owner's writes.")]
     state: Annotated[ControlState, Meta(description="What its control records come to.")]
 
 

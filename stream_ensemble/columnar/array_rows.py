@@ -10,6 +10,7 @@ import msgspec
 from stream_ensemble.columnar.refusals import decoded
 from stream_ensemble.columnar.rows import Wrong
 from stream_ensemble.errors import RecordError
+from stream_ensemble.messages import UNREADABLE
 
 T = TypeVar("T", bound=msgspec.Struct)
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -106,5 +107,5 @@ def same_length(name: str, values: Sequence[Any] | None, rows: int) -> None:
 def _elements(name: str, array: msgspec.Raw) -> list[msgspec.Raw]:
     try:
         return _decode_array(array)
-    except msgspec.ValidationError as error:
+    except UNREADABLE as error:
         raise RecordError("wrong-field", f"{name}: {error}") from None

@@ -8,6 +8,7 @@ from typing import TypeVar
 import msgspec
 
 from stream_ensemble.errors import RecordError
+from stream_ensemble.messages import UNREADABLE
 
 T = TypeVar("T")
 _SHOWN = 120
@@ -27,7 +28,7 @@ def decoded(value: bytes | None, decoder: Callable[[bytes], T]) -> T:
         raise _misfit(str(error)) from None
     except RecursionError:
         raise RecordError("not-json", "nested too deeply") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise RecordError("not-json", f"{error}; the value starts with {short(value)}") from None
 
 

@@ -6,6 +6,8 @@ from numpy.typing import NDArray
 
 COLUMNAR: Final[int]
 
+def whole(records: bytes | memoryview, count: int) -> bool: ...
+
 class SingleKernel:
     values: int
     def __init__(

@@ -65,6 +65,7 @@ COLUMNAR = -1
 cdef enum:
     LONGEST_ID = 256
     LONGEST_NAME = 128
+    MOST_RECORDS = 0x7FFFFFFF
 
 cdef int64_t LATEST = 253402300799999
 cdef int64_t NO_TIME = -1
@@ -210,7 +211,7 @@ cdef int _number(Cursor *c, double *number) except -1:
     first = c.at
     while _digit(c):
         digits = digits * 10 + (c.at[0] - c'0')
-        if digits:
+        if digits or count:
             count += 1
         c.at += 1
     if c.at == first or (first[0] == c'0' and c.at - first > 1):
@@ -220,7 +221,7 @@ cdef int _number(Cursor *c, double *number) except -1:
         first = c.at
         while _digit(c):
             digits = digits * 10 + (c.at[0] - c'0')
-            if digits:
+            if digits or count:
                 count += 1
             c.at += 1
         places = <int>min(c.at - first, 1000)
@@ -372,6 +373,41 @@ cdef int _fits(Text *text, Py_ssize_t longest) except -1:
     return 0 < size <= longest
 
 
+# --- records as such ----------------------------------------------------------------------------------------
+
+def whole(const uint8_t[::1] records, Py_ssize_t count):
+    """Are these bytes ``count`` records, each as long as it says and with all its parts inside?"""
+    cdef Cursor c, record
+    cdef Text text
+    cdef int64_t size, number, headers
+    cdef Py_ssize_t i
+    if not records.shape[0]:
+        return count == 0
+    c.at = &records[0]
+    c.end = c.at + records.shape[0]
+    for i in range(count):
+        if not _varint(&c, &size) or size < 1 or size > c.end - c.at:
+            return False
+        record.at = c.at + 1
+        record.end = c.at + size
+        c.at = record.end
+        if not (
+            _varint(&record, &number)
+            and _varint(&record, &number)
+            and _sized(&record, &text)
+            and _sized(&record, &text)
+            and _varint(&record, &headers)
+        ):
+            return False
+        while headers > 0:
+            headers -= 1
+            if not _sized(&record, &text) or text.size < 0 or not _sized(&record, &text):
+                return False
+        if headers < 0 or record.at != record.end:
+            return False
+    return c.at == c.end
+
+
 # --- records ------------------------------------------------------------------------------------------------
 
 cdef class SingleKernel:
@@ -433,7 +469,7 @@ cdef class SingleKernel:
         """
         cdef Cursor c, record
         cdef Text key, value, trace
-        cdef int64_t size, time_delta, offset_delta
+        cdef int64_t size, time_delta, offset_delta, previous = -1
         cdef Py_ssize_t i, room = offsets.shape[0]
         cdef int headers
         if outputs.shape[1] != self.values or not (
@@ -457,6 +493,9 @@ cdef class SingleKernel:
                 and _sized(&record, &value)
             ):
                 raise ValueError("a record that is longer than it says")
+            if offset_delta <= previous or offset_delta > MOST_RECORDS:
+                raise ValueError("records that do not count up")
+            previous = offset_delta
             if base_offset + offset_delta < first:
                 continue
             if row >= room:
@@ -465,6 +504,8 @@ cdef class SingleKernel:
             headers = self._headers(&record, &trace)
             if headers == COLUMNAR:
                 return COLUMNAR
+            if record.at != record.end:
+                raise ValueError("a record that is shorter than it says")
             offsets[row] = base_offset + offset_delta
             appended[row] = base_time + time_delta if time < 0 else time
             if headers == 1 and self._one(&key, &value, row, at, members, outputs, ids, segments):
@@ -475,6 +516,8 @@ cdef class SingleKernel:
                 odd[row] = 1
                 ids.append(b"")
             row += 1
+        if c.at != c.end:
+            raise ValueError("bytes behind the last record")
         return row
 
     cdef int _headers(self, Cursor *record, Text *trace) except -2:

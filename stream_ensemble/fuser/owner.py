@@ -112,14 +112,18 @@ class FuseOwner:
 
     async def _tick(self, ensemble: FusedEnsemble, number: int, partition: FuserPartition) -> None:
         consumer = self._consumer
-        limit = time.monotonic() - ensemble.config.hold_limit_s
+        now = time.monotonic()
+        limit = now - ensemble.config.hold_limit_s
         given = self._given.get((ensemble.name, number), set())
         inputs = ensemble.inputs_of(number)
         ends, failing = consumer.end_evidence(), consumer.failing_since()
         partition.tick(
             [ends.get(tp) if tp.topic in given else None for tp in inputs],
             [tp.topic in given and failing.get(tp, limit) < limit for tp in inputs],
+            now,
         )
+        if partition.join.is_due(now):
+            consumer.hurry_proofs()
         await self._bound(ensemble, number, partition)
         await self._renew(ensemble, number, partition)
 

@@ -209,7 +209,7 @@ class FuserPartition:
             beside = [part for part in chunks if part[0] in self._beside.topics]
             decided += self._take_beside(beside, now, decided)
         self._send_aside()
-        self._publish(joined([part for part in (*decided, self.join.advance()) if len(part)]))
+        self._publish(joined([part for part in (*decided, self.join.advance(now)) if len(part)]))
 
     def _take_few(self, chunks: Sequence[tuple[int, Chunk]], now: float) -> list[Decided] | None:
         """The chunks' records one by one, where they are few and plain; None where they are not."""
@@ -286,8 +286,8 @@ class FuserPartition:
             return nothing_decided()
         return self.join.end_early(open_ones[self._fusion.certain(self.join.slots, open_ones)])
 
-    def tick(self, evidence: Sequence[EndEvidence | None], unreadable: Sequence[bool]) -> None:
-        """Look at the newest evidence per input topic and decide what it allows."""
+    def tick(self, evidence: Sequence[EndEvidence | None], unreadable: Sequence[bool], now: float) -> None:
+        """Look at the newest evidence per input topic and decide what it allows at monotonic ``now`` (s)."""
         if self.closed:
             return
         progress = self.join.progress
@@ -300,7 +300,7 @@ class FuserPartition:
             self._give_up_waiting()
         if self._leaving:
             self._send_aside()
-        self._publish(joined([part for part in (*decided, self.join.advance()) if len(part)]))
+        self._publish(joined([part for part in (*decided, self.join.advance(now)) if len(part)]))
 
     def relieve(self, count: int) -> None:
         """Decide the ``count`` oldest open requests, because no more can be held."""

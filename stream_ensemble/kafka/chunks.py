@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from aiokafka.structs import TopicPartition
 from numpy.typing import NDArray
 
+from stream_ensemble import compiled
+from stream_ensemble.errors import RecordError
+from stream_ensemble.kafka.raw_batches import RawBatch, opened, plain_records, without_compression
+from stream_ensemble.kafka.unpacking import MOST, unreadable
+
+log = logging.getLogger(__name__)
+
 LOG_APPEND_TIME = 1
+#: So much of an unreadable batch goes to the dead-letter topic.
+_SHOWN = 64 << 10
 
 Headers = list[tuple[str, bytes]]
 
@@ -24,7 +35,7 @@ class Chunk:
         raws: the bytes of each batch, where they are known.
     """
 
-    __slots__ = ("_runs", "batches", "first", "next_offset", "raws", "size", "start", "tp")
+    __slots__ = ("_opened", "_runs", "batches", "first", "next_offset", "raws", "size", "start", "tp")
 
     def __init__(
         self,
@@ -45,16 +56,38 @@ class Chunk:
         self.next_offset = next_offset
         self.batches = batches
         self._runs: list[Run] | None = None
+        self._opened: list[RawBatch | RecordError | None] | None = None
+
+    def opened(self) -> list[RawBatch | RecordError | None]:
+        """Each batch unpacked, once; why not, where that cannot be; None where its bytes are not known or
+        have a format of long ago.
+        """
+        if self._opened is None:
+            raws = self.raws if self.raws is not None else []
+            left = MOST
+            self._opened = []
+            for raw in raws:
+                one = _opened(raw, left)
+                if isinstance(one, RawBatch) and one.packed:
+                    left -= len(one.records)
+                self._opened.append(one)
+        return self._opened
 
     def runs(self) -> list[Run]:
-        """The records batch by batch. Decompresses, once."""
+        """The records batch by batch, read once. Of a batch that cannot be read: one ``UnreadableBatch``."""
         if self._runs is None:
-            runs = map(self._run, self.batches)
+            raws: list[memoryview | None] = [None] * len(self.batches) if self.raws is None else [*self.raws]
+            ready = self.opened() or [None] * len(self.batches)
+            runs = map(self._run, self.batches, raws, ready)
             self._runs = [run for run in runs if run.records]
         return self._runs
 
-    def _run(self, batch: Any) -> Run:
-        records = list(batch)
+    def _run(self, batch: Any, raw: memoryview | None, ready: RawBatch | RecordError | None) -> Run:
+        records: list[Any]
+        try:
+            records = _records(batch, raw, ready)
+        except RecordError as error:
+            records = [_unreadable(self.tp, self.first, batch, raw, error)]
         if records and records[0].offset < self.first:
             records = [record for record in records if record.offset >= self.first]
         return Run(records, batch.max_timestamp if batch.timestamp_type == LOG_APPEND_TIME else None)
@@ -88,6 +121,77 @@ class Chunk:
         if not records:
             return Columns([], np.empty(0, np.int64), np.empty(0, np.int64))
         return Columns(records, np.concatenate(offsets), np.concatenate(appended))
+
+
+def _opened(raw: memoryview, most: int) -> RawBatch | RecordError | None:
+    try:
+        return opened(raw, most)
+    except RecordError as error:
+        return error
+
+
+def _records(batch: Any, raw: memoryview | None, ready: RawBatch | RecordError | None) -> list[Any]:
+    """All records of a batch, in their order.
+
+    Raises:
+        RecordError: ``unreadable-batch``.
+    """
+    if isinstance(ready, RecordError):
+        raise ready
+    records = _parsed(batch, raw, ready)
+    offsets = [record.offset for record in records]
+    if any(b <= a for a, b in pairwise([batch.base_offset - 1, *offsets, batch.next_offset])):
+        # Brokers take these as they are where a batch is not compressed.
+        raise unreadable("its records do not count up from its first offset to its last")
+    return records
+
+
+def _parsed(batch: Any, raw: memoryview | None, ready: RawBatch | None) -> list[Any]:
+    if compiled.AVAILABLE and ready is not None and not compiled.reading.whole(ready.records, ready.n):
+        # aiokafka may read beyond the end of what is cut, and take what happens to stand there.
+        return list(plain_records(ready))
+    unpacked = batch if raw is None or ready is None or not ready.packed else without_compression(raw, ready)
+    try:
+        return list(unpacked)
+    except Exception as error:  # Whatever it is, bytes alone can have led to it.
+        if ready is None:
+            raise unreadable(f"{error!r}") from None
+        return list(plain_records(ready))
+
+
+class UnreadableBatch(NamedTuple):
+    """Stands for all records of a batch that cannot be read: no reader takes ``value`` for a message.
+
+    Attributes:
+        value: the bytes of the batch, or their beginning.
+        error: why.
+    """
+
+    offset: int
+    timestamp: int
+    error: RecordError
+    value: bytes
+    key: None = None
+    headers: Headers = []  # noqa: RUF012 - nobody adds to it
+
+
+def _unreadable(
+    tp: TopicPartition, first: int, batch: Any, raw: memoryview | None, error: RecordError
+) -> UnreadableBatch:
+    last = batch.next_offset - 1
+    begin = max(first, min(batch.base_offset, last))
+    whole = raw if raw is not None else memoryview(b"")
+    detail = (
+        f"the batch with the records at offsets {begin} to {last}: {error.detail}; "
+        f"of its {len(whole):,} bytes here are the first {min(len(whole), _SHOWN):,}"
+    )
+    log.error(
+        "%s partition %d: %s; find out who wrote it, mend that, and have these records published again",
+        *tp,
+        detail,
+    )
+    value = whole[:_SHOWN].tobytes() or b"\0"
+    return UnreadableBatch(begin, batch.max_timestamp, RecordError(error.reason, detail), value)
 
 
 class Run(NamedTuple):

@@ -14,6 +14,7 @@ from stream_ensemble.columnar.refusals import decoded as decode
 from stream_ensemble.columnar.refusals import short
 from stream_ensemble.core.join.records import Predictions
 from stream_ensemble.errors import RecordError
+from stream_ensemble.kafka.chunks import UnreadableBatch
 from stream_ensemble.messages import HEADER_FORWARDED, HEADER_TRACE, Forwarded
 
 _decode_forwarded: Final = msgspec.json.Decoder(Forwarded).decode
@@ -73,6 +74,10 @@ class Refused:
     error: RecordError
     topic: int = 0
     row: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.record, UnreadableBatch):
+            self.error = self.record.error
 
 
 class Records(Protocol):

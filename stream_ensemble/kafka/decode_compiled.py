@@ -19,7 +19,7 @@ from stream_ensemble.kafka.chunks import Chunk, Columns
 from stream_ensemble.kafka.decode import Expected, Read, Refused
 from stream_ensemble.kafka.decode_singles import SingleReader
 from stream_ensemble.kafka.distributions import are_distributions
-from stream_ensemble.kafka.raw_batches import RawBatch, opened
+from stream_ensemble.kafka.raw_batches import RawBatch
 from stream_ensemble.messages import HEADER_FORMAT, HEADER_FORWARDED, HEADER_TRACE
 
 _HEADERS: Final = (HEADER_FORMAT, HEADER_TRACE, HEADER_FORWARDED)
@@ -70,7 +70,7 @@ class CompiledReader:
         columns = _Columns(sum(batch.n for part in whole for batch in part), self._expected.values)
         ends = [0]
         for (topic, chunk), part in zip(parts, whole, strict=True):
-            if not columns.take(self._kernels[topic], part, chunk.first):
+            if not columns.take(self._kernels[topic], part, chunk):
                 return None
             ends.append(columns.row)
         columns.cut()
@@ -98,8 +98,8 @@ class CompiledReader:
     def _opened(self, chunk: Chunk) -> list[RawBatch] | None:
         if chunk.raws is None:
             return None
-        found = [opened(raw) for raw in chunk.raws]
-        kept = [batch for batch in found if batch is not None]
+        found = chunk.opened()
+        kept = [batch for batch in found if isinstance(batch, RawBatch)]
         return kept if len(kept) == len(found) else None
 
     def _look_at(
@@ -146,20 +146,22 @@ class _Columns:
         self.segments: dict[int, str] = {}
         self.traces: dict[int, bytes] = {}
 
-    def take(self, kernel: compiled.reading.SingleKernel, batches: Sequence[RawBatch], first: int) -> bool:
-        """Add the records of these batches from offset ``first`` on; False where the kernel cannot."""
+    def take(self, kernel: compiled.reading.SingleKernel, batches: Sequence[RawBatch], chunk: Chunk) -> bool:
+        """Add the records of these batches of a chunk; False where the kernel cannot."""
         for batch in batches:
             if not batch.n:
                 continue
             try:
                 row = kernel.read(
-                    batch.records, batch.n, batch.base_offset, batch.base_time, batch.time, first,
+                    batch.records, batch.n, batch.base_offset, batch.base_time, batch.time, chunk.first,
                     self.row, self.offsets, self.appended, self.at, self.members, self.outputs, self.odd,
                     self.ids, self.segments, self.traces,
                 )  # fmt: skip
             except ValueError:
                 return False
             if row == compiled.reading.COLUMNAR:
+                return False
+            if row > self.row and self.offsets[row - 1] >= chunk.next_offset:
                 return False
             self.row = row
         return True

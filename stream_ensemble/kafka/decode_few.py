@@ -11,7 +11,7 @@ from stream_ensemble.core.join.records import NO_TIME, Single
 from stream_ensemble.kafka.chunks import Chunk
 from stream_ensemble.kafka.decode import Expected
 from stream_ensemble.kafka.decode_singles import Plain, plain_decoders
-from stream_ensemble.messages import HEADER_FORMAT, HEADER_FORWARDED, HEADER_TRACE, Prediction
+from stream_ensemble.messages import HEADER_FORMAT, HEADER_FORWARDED, HEADER_TRACE, UNREADABLE, Prediction
 
 #: Headers that make a record another thing than a single prediction that came straight here.
 _MEANING = {HEADER_FORMAT, HEADER_FORWARDED}
@@ -54,7 +54,7 @@ class FewReader:
             request_id = record.key
             if message.request_id.encode() != request_id:
                 return None
-        except (msgspec.DecodeError, TypeError, ValueError, UnicodeError):
+        except (*UNREADABLE, TypeError, ValueError):
             return None
         member = self._number_of.get(message.member)
         output = message.output

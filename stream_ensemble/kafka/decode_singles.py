@@ -24,7 +24,15 @@ from stream_ensemble.kafka.decode import (
     traces_of,
 )
 from stream_ensemble.kafka.distributions import are_distributions, check_distribution
-from stream_ensemble.messages import HEADER_FORWARDED, Forwarded, Milliseconds, Name, Prediction, RequestId
+from stream_ensemble.messages import (
+    HEADER_FORWARDED,
+    UNREADABLE,
+    Forwarded,
+    Milliseconds,
+    Name,
+    Prediction,
+    RequestId,
+)
 
 
 class Plain(msgspec.Struct, gc=False, forbid_unknown_fields=True):
@@ -87,7 +95,7 @@ class SingleReader:
             return [], []
         try:
             return [self._read_all(topics, columns)], []
-        except (msgspec.DecodeError, TypeError, ValueError, KeyError, UnicodeError):
+        except (*UNREADABLE, TypeError, ValueError, KeyError):
             return self.read_carefully(topics, columns)
 
     def _read_all(self, topics: int | NDArray[np.int64], columns: Columns) -> Read:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
@@ -17,7 +18,8 @@ from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher, FetchResult, Part
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.structs import TopicPartition
 
-from stream_ensemble.kafka.chunks import Chunk, EndEvidence
+from stream_ensemble.kafka.chunks import Chunk
+from stream_ensemble.kafka.end_proofs import EndProofs
 from stream_ensemble.kafka.frames import read_into_place
 from stream_ensemble.kafka.raw_batches import is_intact, next_begin
 
@@ -41,11 +43,14 @@ logging.getLogger("aiokafka.consumer.fetcher").addFilter(_is_news)
 class _ObservedClient:
     """aiokafka's client with an eye on fetches: when each was sent, and what it says of the end of a
     partition.
+
+    Args:
+        proofs: told of each end that is found.
     """
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, proofs: EndProofs | None) -> None:
         self._client = client
-        self.ends: dict[TopicPartition, EndEvidence] = {}
+        self.proofs = proofs
         self.failing_since: dict[TopicPartition, float] = {}
         self.raw: dict[TopicPartition, bytes] = {}
         #: Append time (ms) up to which a partition was handed over.
@@ -74,6 +79,8 @@ class _ObservedClient:
             for tp in asked:
                 self.failing_since.setdefault(tp, sent)
             raise
+        ends = {}
+        proofs = self.proofs
         for topic, partitions in response.topics:
             for partition, error_code, highwater, *rest in partitions:
                 tp = TopicPartition(topic, partition)
@@ -83,8 +90,14 @@ class _ObservedClient:
                 self.failing_since.pop(tp, None)
                 self.raw[tp] = rest[-1]
                 stable_end = rest[0] if len(rest) > 1 and rest[0] >= 0 else highwater
-                if asked.get(tp) == stable_end and not rest[-1]:
-                    self.ends[tp] = EndEvidence(sent, stable_end)
+                if proofs is None:
+                    continue
+                if rest[-1]:
+                    proofs.read(tp)
+                elif asked.get(tp) == stable_end:
+                    ends[tp] = stable_end
+        if proofs is not None and ends:
+            proofs.found(node_id, sent, ends)
         return response
 
     def _in_step(self, request: FetchRequest) -> None:
@@ -114,16 +127,25 @@ class ChunkFetcher(Fetcher):
     complained: dict[TopicPartition, float]
 
     @property
-    def ends(self) -> dict[TopicPartition, EndEvidence]:
-        """Newest proof per partition that it was read to its last stable end."""
-        found: dict[TopicPartition, EndEvidence] = self._client.ends
-        return found
+    def proofs(self) -> EndProofs:
+        """Where the partitions end."""
+        proofs: EndProofs = self._client.proofs
+        return proofs
 
-    @property
-    def failing_since(self) -> dict[TopicPartition, float]:
-        """Monotonic time since when a partition cannot be fetched because of errors."""
+    def failing_since(self) -> Mapping[TopicPartition, float]:
+        """Monotonic time since when errors hinder the reading of a partition, or the proof of its end."""
         failing: dict[TopicPartition, float] = self._client.failing_since
-        return failing
+        unproven = self.proofs.unproven_since
+        if not unproven:
+            return failing
+        both = unproven | failing
+        return {tp: min(since, unproven.get(tp, since)) for tp, since in both.items()}
+
+    def not_asked(self, tps: Iterable[TopicPartition]) -> None:
+        """These are not fetched for a while: nothing can be said of them."""
+        for tp in tps:
+            self._client.failing_since.pop(tp, None)
+            self.proofs.unproven_since.pop(tp, None)
 
     async def fetched_records(
         self, partitions: Any, timeout: float = 0, max_records: int | None = None
@@ -199,6 +221,8 @@ def _take(tp: TopicPartition, result: FetchResult, start: int, raw: bytes) -> Ch
     result._update_position()
     next_offset = partition_records.next_fetch_offset
     result._partition_records = None
+    # It and its generator know each other, and both the bytes: that would wait for a collection.
+    partition_records._records_iterator = None
     return Chunk(tp, first, next_offset, batches, start=start, size=size, raws=raws)
 
 
@@ -216,7 +240,11 @@ def _batches(
         batch = records.next_batch()
         begin, end = end, next_begin(raw, end) if raw else 0
         if source._check_crcs and not _is_intact(batch, raw[begin:end]):
-            raise kafka_errors.CorruptRecordException(f"Invalid CRC - {tp}")
+            # Another replica's copy may be whole, so nothing is given up here.
+            raise kafka_errors.CorruptRecordException(
+                f"{tp.topic} partition {tp.partition}: the batch at offset {batch.base_offset} does not fit "
+                "its checksum; let a replica lead whose copy is whole, and look at the leader's disk"
+            )
         aborted = False
         if source._isolation_level == READ_COMMITTED and batch.producer_id is not None:
             source._consume_aborted_up_to(batch.base_offset)
@@ -237,12 +265,12 @@ def _is_intact(batch: Any, raw: memoryview) -> bool:
     return bool(batch.validate_crc()) if sound is None else sound
 
 
-def adopt(consumer: AIOKafkaConsumer) -> ChunkFetcher:
+def adopt(consumer: AIOKafkaConsumer, proofs: EndProofs | None = None) -> ChunkFetcher:
     """Turn a started consumer's fetcher into a :class:`ChunkFetcher`; its running task goes on with the new
-    methods.
+    methods, and tells ``proofs`` of ends.
     """
     fetcher = consumer._fetcher
-    fetcher._client = _ObservedClient(fetcher._client)
+    fetcher._client = _ObservedClient(fetcher._client, proofs)
     fetcher.__class__ = ChunkFetcher
     fetcher.starts = {}
     fetcher.complained = {}

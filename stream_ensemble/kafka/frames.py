@@ -30,12 +30,13 @@ class JoinedRequest(ProduceRequest):
     def build(self, request_struct_class: Any) -> Any:
         """As aiokafka's."""
         built: Any = super().build(request_struct_class)
-        built.encode = partial(_joined, built)
+        values = [getattr(built, name) for name in built.SCHEMA.names]
+        built.encode = partial(_joined, built.SCHEMA, values)
         return built
 
 
-def _joined(request: Any) -> bytes:
-    return b"".join(_pieces(request.SCHEMA, [getattr(request, name) for name in request.SCHEMA.names]))
+def _joined(schema: Schema, values: list[Any]) -> bytes:
+    return b"".join(_pieces(schema, values))
 
 
 def _pieces(field: Any, value: Any) -> Iterator[bytes]:

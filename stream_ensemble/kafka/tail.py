@@ -12,6 +12,7 @@ from aiokafka.structs import TopicPartition
 
 from stream_ensemble.errors import ServerUnavailableError
 from stream_ensemble.kafka.chunks import Chunk, Columns
+from stream_ensemble.kafka.end_proofs import READ_COMMITTED, READ_UNCOMMITTED, EndProofs
 from stream_ensemble.kafka.fetching import adopt
 
 
@@ -28,6 +29,7 @@ class LogReader:
         self, options: dict[str, Any], *, committed_only: bool = False, timeout_s: float = 30.0
     ) -> None:
         self._timeout_s = timeout_s
+        self._isolation_level = READ_COMMITTED if committed_only else READ_UNCOMMITTED
         self._consumer = AIOKafkaConsumer(
             **options,
             group_id=None,
@@ -41,6 +43,7 @@ class LogReader:
     async def __aenter__(self) -> LogReader:
         await self._consumer.start()
         adopt(self._consumer)
+        self._proofs = EndProofs(self._consumer._client, self._isolation_level)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -52,10 +55,20 @@ class LogReader:
         return spans[tp]
 
     async def spans(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
-        """:meth:`begin_and_end` of several partitions, asked for at once."""
-        begins, ends = await asyncio.gather(
-            self._consumer.beginning_offsets(tps), self._consumer.end_offsets(tps)
-        )
+        """:meth:`begin_and_end` of several partitions, asked for at once.
+
+        Raises:
+            ServerUnavailableError: an end could not be proved for ``timeout_s``.
+        """
+        begins = await self._consumer.beginning_offsets(tps)
+        try:
+            ends = await asyncio.wait_for(self._proofs.proved(tps), self._timeout_s)
+        except TimeoutError:
+            names = ", ".join(sorted({tp.topic for tp in tps}))
+            raise ServerUnavailableError(
+                f"where partitions of {names} end could not be proved within {self._timeout_s:g} s; "
+                "check that their leaders and other replicas are up"
+            ) from None
         return {tp: (begins[tp], ends[tp]) for tp in tps}
 
     async def offset_at(self, tp: TopicPartition, timestamp_ms: int) -> int | None:

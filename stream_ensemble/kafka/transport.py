@@ -26,6 +26,7 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from stream_ensemble.kafka.chunks import Chunk, EndEvidence
+from stream_ensemble.kafka.end_proofs import READ_COMMITTED, EndProofs
 from stream_ensemble.kafka.fetching import ChunkFetcher, adopt
 from stream_ensemble.kafka.offset_errors import heed_offset_errors
 
@@ -95,7 +96,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def on_start(self) -> None:
         await super().on_start()
-        self.fetcher = adopt(self._consumer)
+        self.fetcher = adopt(self._consumer, EndProofs(self._consumer._client, READ_COMMITTED))
         heed_offset_errors(self._consumer)
 
 
@@ -297,7 +298,9 @@ class ChunkConsumer(driver.Consumer):
 
     async def hold(self, partitions: Iterable[TP]) -> None:
         """Stop fetching these partitions."""
-        await self._in_thread(self._call, "pause", list(partitions))
+        held = list(partitions)
+        await self._in_thread(self._call, "pause", held)
+        self._thread.fetcher.not_asked(TopicPartition(tp.topic, tp.partition) for tp in held)
 
     async def unhold(self, partitions: Iterable[TP]) -> None:
         """Fetch these partitions again from where they were held."""
@@ -311,11 +314,15 @@ class ChunkConsumer(driver.Consumer):
 
     def end_evidence(self) -> Mapping[Any, EndEvidence]:
         """Newest proof per topic and partition that it was read to its end."""
-        return self._thread.fetcher.ends
+        return self._thread.fetcher.proofs.ends
+
+    def hurry_proofs(self) -> None:
+        """A decision waits for proofs of ends: get them as soon as may be."""
+        self._thread.fetcher.proofs.hurry()
 
     def failing_since(self) -> Mapping[Any, float]:
-        """Monotonic time since when a topic's partition cannot be fetched because of errors."""
-        return self._thread.fetcher.failing_since
+        """Monotonic time since when errors hinder the reading of a partition, or the proof of its end."""
+        return self._thread.fetcher.failing_since()
 
     async def _in_thread(self, call: Callable[..., Any], *args: Any) -> Any:
         return await self._thread.call_thread(call, *args)

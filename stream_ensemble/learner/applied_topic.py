@@ -12,7 +12,7 @@ from aiokafka.structs import TopicPartition
 from stream_ensemble.core.labels.records import Verdict
 from stream_ensemble.errors import StateError
 from stream_ensemble.learner.output import Outgoing
-from stream_ensemble.messages import Applied, Trial
+from stream_ensemble.messages import UNREADABLE, Applied, Trial
 
 #: On a parked label: the record it came in, for the dead-letter topic if its fused record never comes.
 HEADER_ORIGINAL = "stream-ensemble-original"
@@ -64,7 +64,7 @@ def decode_trial(record: Any) -> Trial:
     """
     try:
         return _decode_trial(record.value or b"")
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise StateError(f"a trial in the applied topic cannot be read: {error}") from error
 
 
@@ -76,11 +76,11 @@ def decode_applied(record: Any) -> tuple[str, Verdict | None]:
     """
     if not record.key:
         raise StateError("an applied record without a key")
-    if record.value is None:
-        return record.key.decode(), None
     try:
+        if record.value is None:
+            return record.key.decode(), None
         applied = _decode(record.value)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise StateError(f"an applied record cannot be read: {error}") from error
     original = next((value for name, value in record.headers if name == HEADER_ORIGINAL), None)
     verdict = Verdict(

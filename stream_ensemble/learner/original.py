@@ -14,6 +14,7 @@ from stream_ensemble.columnar import feedbacks
 from stream_ensemble.columnar.feedbacks import FeedbackBatch
 from stream_ensemble.errors import StateError
 from stream_ensemble.kafka.chunks import Row
+from stream_ensemble.messages import UNREADABLE
 
 
 class Original(NamedTuple):
@@ -52,5 +53,5 @@ def unpack(packed: bytes) -> Original:
     """
     try:
         return _decode(packed)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise StateError(f"a kept record cannot be read: {error}") from error

@@ -31,7 +31,7 @@ from stream_ensemble.learner.guard import Guard, guards
 from stream_ensemble.learner.output import Outgoing, TransactionalOutput
 from stream_ensemble.learner.parts import in_parts
 from stream_ensemble.learner.publisher import WeightsPublisher
-from stream_ensemble.learner.reading import FeedbackReader
+from stream_ensemble.learner.reading import feedback_reader
 from stream_ensemble.learner.refill import KEYFRAME_MARGIN_MS
 from stream_ensemble.learner.restore import restore, stamp
 from stream_ensemble.learner.standing import Standing, changes_of
@@ -92,7 +92,7 @@ class LearnerPartition:
             max_batch_bytes=ensemble.kafka.max_batch_bytes,
             compression=None if ensemble.kafka.compression == "none" else ensemble.kafka.compression,
         )
-        self._reader = FeedbackReader(ensemble.topics.feedback, partition, ensemble.config.partitions)
+        self._reader = feedback_reader(ensemble, partition)
         self._clock = FeedbackClock()
         self._flushing = asyncio.Lock()
         self._beside: list[asyncio.Task[None]] = []

@@ -23,7 +23,9 @@ from stream_ensemble.core.partitioning import partitions_of
 from stream_ensemble.errors import RecordError
 from stream_ensemble.kafka.chunks import Columns
 from stream_ensemble.kafka.decode import Refused, decode, forwarded_from, matching_key, misrouted
+from stream_ensemble.kafka.distributions import check_distribution
 from stream_ensemble.learner.controls import read_control
+from stream_ensemble.learner.ensemble import LearnedEnsemble
 from stream_ensemble.learner.original import pack, pack_row, row_of, unpack
 from stream_ensemble.messages import FORMAT_ARRAYS, FORMAT_COLUMNS, Control, Forwarded, Source, Trial
 
@@ -78,9 +80,15 @@ class FeedbackReader:
     Args:
         topic: its name.
         partitions: how many partitions the topic has.
+        values: numbers per output (C classes).
+        sum_tolerance: how far a distribution may be from summing to 1.
     """
 
-    def __init__(self, topic: str, partition: int, partitions: int) -> None:
+    def __init__(
+        self, topic: str, partition: int, partitions: int, values: int, sum_tolerance: float
+    ) -> None:
+        self._values = values
+        self._tolerance = sum_tolerance
         self._topic = topic
         self._partition = partition
         self._partitions = partitions
@@ -122,6 +130,7 @@ class FeedbackReader:
             if isinstance(found, Control):
                 read.controls.append((found, appended))
             else:
+                check_distribution(found.output, self._values, self._tolerance)
                 read.trials.append(found)
         except RecordError as wrong:
             read.refused.append(Refused(record, offset, appended, wrong))
@@ -167,6 +176,18 @@ class FeedbackReader:
             else:
                 found.elsewhere.append(Misplaced(int(canonical[place]), label))
         return found
+
+
+def feedback_reader(ensemble: LearnedEnsemble, partition: int) -> FeedbackReader:
+    """The reader of one of an ensemble's partitions."""
+    task = ensemble.config.task
+    return FeedbackReader(
+        ensemble.topics.feedback,
+        partition,
+        ensemble.config.partitions,
+        len(task.classes),
+        task.sum_tolerance,
+    )
 
 
 def _labels(

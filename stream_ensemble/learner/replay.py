@@ -30,7 +30,7 @@ from stream_ensemble.kafka.tail import LogReader
 from stream_ensemble.learner import answers
 from stream_ensemble.learner.ensemble import LearnedEnsemble
 from stream_ensemble.learner.parts import in_parts
-from stream_ensemble.learner.reading import FeedbackReader
+from stream_ensemble.learner.reading import feedback_reader
 from stream_ensemble.learner.refill import KEYFRAME_MARGIN_MS
 from stream_ensemble.learner.standing import Standing
 from stream_ensemble.messages import Control, ControlState
@@ -126,7 +126,7 @@ class _Replay:
         self._ensemble = ensemble
         self._fused = ensemble.fused(p)
         self._store = store
-        self._reader = FeedbackReader(ensemble.topics.feedback, p, ensemble.config.partitions)
+        self._reader = feedback_reader(ensemble, p)
         self._over = _with_magnitudes(ensemble.algorithm_over)
         self._standing = Standing(Learned(0, Parts()), Order(0, 0, 0), epoch=1)
         self._fused_until = 0

@@ -8,7 +8,7 @@ from aiokafka import ConsumerRecord
 from stream_ensemble.columnar import fuseds
 from stream_ensemble.columnar.forms import form_of
 from stream_ensemble.errors import RecordError
-from stream_ensemble.messages import FORMAT_COLUMNS, HEADER_CREDIT, Fused
+from stream_ensemble.messages import FORMAT_COLUMNS, HEADER_CREDIT, UNREADABLE, Fused
 from stream_ensemble.sdk.lookup import traceparent, traceparent_of
 
 
@@ -35,7 +35,7 @@ def fused_rows(record: ConsumerRecord) -> list[FusedRecord]:
     """
     try:
         rows = _rows(record)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, RecordError) as error:
+    except (*UNREADABLE, RecordError) as error:
         where = f"{record.topic}-{record.partition} at offset {record.offset}"
         raise RecordError("unreadable", f"{where}: {error}") from error
     for place, row in enumerate(rows):

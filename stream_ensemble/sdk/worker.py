@@ -18,7 +18,7 @@ from aiokafka import ConsumerRecord
 
 from stream_ensemble import config, messages
 from stream_ensemble.errors import StreamEnsembleError
-from stream_ensemble.messages import Prediction
+from stream_ensemble.messages import UNREADABLE, Prediction
 from stream_ensemble.sdk.answering import Answering, Predict, Request
 from stream_ensemble.sdk.batch_gate import BatchGate
 from stream_ensemble.sdk.consuming import Start, TopicReader
@@ -171,7 +171,7 @@ class ModelWorker:
         """The request in ``record``; None when it cannot be read or does not ask this member."""
         try:
             request = self._decode(record.value or b"")
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             log.warning("skipped %s-%d offset %d: %s", record.topic, record.partition, record.offset, error)
             return None
         if request.members is not None and self.member not in request.members:

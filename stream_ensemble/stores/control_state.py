@@ -8,7 +8,7 @@ import msgspec
 
 from stream_ensemble.core.learning.control import joined
 from stream_ensemble.errors import StateError
-from stream_ensemble.messages import ControlState
+from stream_ensemble.messages import UNREADABLE, ControlState
 from stream_ensemble.stores.contributions import Key, Stored
 
 #: The key it stands under. No task is named so.
@@ -30,7 +30,7 @@ def decode_state(value: bytes) -> ControlState:
     """
     try:
         return _decode(value)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise StateError(f"a control state cannot be read: {error}") from error
 
 

@@ -118,7 +118,7 @@ class RedisContributionStore:
                 await self._bounded(listener.subscribe(self._keys.changed()))
                 while True:
                     message = await listener.get_message(timeout=_LISTEN_S)
-                    if message is not None:
+                    if message is not None and message["data"].isdigit():
                         yield int(message["data"])
             finally:
                 await listener.aclose()  # type: ignore[no-untyped-call]

@@ -10,10 +10,16 @@ from typing import Any, NamedTuple
 import msgspec
 from aiokafka.structs import TopicPartition
 
-from stream_ensemble.core.learning.contribution import Contribution, from_base64, to_base64, to_bytes
+from stream_ensemble.core.learning.contribution import (
+    Contribution,
+    from_base64,
+    sound,
+    to_base64,
+    to_bytes,
+)
 from stream_ensemble.errors import StateError
 from stream_ensemble.kafka.tail import LogReader
-from stream_ensemble.messages import Controls, ControlState, Weights
+from stream_ensemble.messages import UNREADABLE, Controls, ControlState, Weights
 from stream_ensemble.stores.contributions import Key, Order, Stored
 from stream_ensemble.stores.control_state import CONTROLS, encode_state
 
@@ -76,7 +82,7 @@ def decode_controls(value: bytes) -> Controlled:
     """
     try:
         record = _decode_controls(value)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise StateError(f"a record of a control state cannot be read: {error}") from error
     return Controlled(Order(record.generation, record.epoch, record.sequence), record.state)
 
@@ -89,10 +95,12 @@ def decode_weights(value: bytes) -> tuple[Key, Order, str, Contribution]:
     """
     try:
         record = _decode(value)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise StateError(f"a weights record cannot be read: {error}") from error
-    part = Contribution(
-        record.members, from_base64(record.sums), from_base64(record.maxima), record.n, record.clock
+    part = sound(
+        Contribution(
+            record.members, from_base64(record.sums), from_base64(record.maxima), record.n, record.clock
+        )
     )
     order = Order(record.generation, record.epoch, record.sequence)
     return Key(record.task, record.segment), order, record.algorithm, part
@@ -217,7 +225,7 @@ async def _newest(
         for record in columns.records:
             try:
                 key = _decode_key(record.key or b"")
-            except msgspec.DecodeError:
+            except UNREADABLE:
                 log.error("%s partition %d: a record whose key cannot be read", tp.topic, tp.partition)
                 continue
             if key.segment is None:

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import inspect
+import re
 from importlib.metadata import version
 
 import aiokafka.consumer.fetcher as fetcher
+import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import AIOKafkaConnection
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulator, MessageBatch
-from aiokafka.producer.sender import Sender
+from aiokafka.producer.sender import Sender, SendProduceReqHandler
 from aiokafka.producer.transaction_manager import TransactionManager
 from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.memory_records import MemoryRecords
 from faust.app.base import App
 from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
+
+from stream_ensemble.kafka.batch_builder import CompiledBuilder
+from stream_ensemble.kafka.frames import JoinedRequest
 
 
 def source(thing: object) -> str:
@@ -44,11 +51,20 @@ def test_the_fetcher_sends_by_its_client_and_keeps_results_by_partition() -> Non
         assert hasattr(fetcher.Fetcher, name)
     assert parameters(fetcher.Fetcher.fetched_records) == ["self", "partitions", "timeout", "max_records"]
     assert isinstance(FetchRequest.topics, property)
+    made = FetchRequest(1, 2, 3, 0, [("t", [(0, 5, 6)])], rack_id="")
+    assert (made._max_bytes, made._topics) == (3, [("t", [(0, 5, 6)])])
 
 
 def test_a_fetch_result_holds_batches_that_nobody_has_unpacked() -> None:
     made = source(fetcher.PartitionRecords.__init__)
-    for name in ("_records", "_check_crcs", "_isolation_level", "_aborted_producers", "next_fetch_offset"):
+    for name in (
+        "_records",
+        "_records_iterator",
+        "_check_crcs",
+        "_isolation_level",
+        "_aborted_producers",
+        "next_fetch_offset",
+    ):
         assert f"self.{name} =" in made
     for name in ("_consume_aborted_up_to", "_contains_abort_marker"):
         assert hasattr(fetcher.PartitionRecords, name)
@@ -65,10 +81,43 @@ def test_the_sequence_of_a_batch_is_asked_for_before_its_producer() -> None:
     assert parameters(MessageAccumulator._append_batch) == ["self", "builder", "tp"]
     assert "self._batches[tp].append(batch)" in source(MessageAccumulator._append_batch)
     assert {"create_builder", "fail_all", "_append_batch"} <= set(dir(MessageAccumulator))
+    asked = set(re.findall(r"_builder\.(\w+)", source(MessageBatch)))
+    assert asked - {"append"} <= set(dir(CompiledBuilder))
     assert {"append", "close", "closed", "size"} <= set(dir(BatchBuilder))
     assert "self._builder = builder" in source(MessageBatch.__init__)
     assert "self._txn_manager = txn_manager" in source(Sender.__init__)
     assert {"sequence_number", "producer_id", "producer_epoch", "has_pid"} <= set(dir(TransactionManager))
+
+
+def test_a_connection_reads_frames_from_its_reader_and_hands_them_over() -> None:
+    read = source(AIOKafkaConnection._read)
+    assert "await reader.readexactly(4)" in read
+    assert "await reader.readexactly(size)" in read
+    assert "self._handle_frame(resp)" in read
+    assert "self._reader, self._writer, self._protocol = reader, writer, protocol" in source(
+        AIOKafkaConnection.connect
+    )
+    handled = source(AIOKafkaConnection._handle_frame)
+    for line in (
+        "correlation_id, request, fut = self._requests[0]",
+        "request.parse_response_header(resp)",
+        "fut.set_result(response)",
+        "self._last_action = time.monotonic()",
+        "self._requests.popleft()",
+    ):
+        assert line in handled
+    assert "header.encode() + request_struct.encode()" in source(AIOKafkaConnection.send)
+    assert "self._conns[(node_id, group)].send(" in source(AIOKafkaClient.send)
+
+
+@pytest.mark.parametrize("acks", [0, -1])
+def test_a_joined_request_has_the_bytes_of_the_librarys(acks: int) -> None:
+    topics = [("a", [(0, b"batch"), (3, bytearray(b"other"))]), ("b", [(1, b"")])]
+    plain = ProduceRequest(None, acks, 1000, topics)
+    joined = JoinedRequest(None, acks, 1000, topics)
+    for version_ in ProduceRequest._CLASSES:
+        assert joined.build(version_).encode() == plain.build(version_).encode()
+    assert "self._client = sender.client" in source(SendProduceReqHandler.__init__)
 
 
 def test_a_producer_and_its_parts_share_the_idempotence_state() -> None:

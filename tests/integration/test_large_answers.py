@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import uuid
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.consumer.fetcher import PartitionRecords
+from aiokafka.protocol.api import RequestStruct
+from aiokafka.protocol.produce import ProduceRequest
 
 from stream_ensemble.kafka.fetching import adopt
 from stream_ensemble.kafka.frames import JoiningClient
@@ -63,3 +67,22 @@ async def test_large_and_small_fetches_bring_the_same(kafka_bootstrap: str) -> N
         assert found == values
         assert largest <= max(limit, 256 << 10)
     assert largest > 1 << 20
+
+
+async def test_nothing_that_was_fetched_or_sent_waits_for_a_collection(kafka_bootstrap: str) -> None:
+    """A collection is rare in a worker, and what waits for it are megabytes."""
+    topic = f"freed-{uuid.uuid4().hex}"
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_bootstrap)
+    await admin.start()
+    await admin.create_topics([NewTopic(topic, 1, 1)])
+    await admin.close()
+    gc.collect()
+    gc.disable()
+    try:
+        await _publish(kafka_bootstrap, topic, [b"value" * 100] * _RECORDS)
+        await _values(kafka_bootstrap, topic, 1 << 20)
+        left = [item for item in gc.get_objects() if isinstance(item, PartitionRecords | RequestStruct)]
+    finally:
+        gc.enable()
+    assert not [item for item in left if getattr(item, "API_KEY", None) == ProduceRequest.API_KEY]
+    assert not [item for item in left if isinstance(item, PartitionRecords)]

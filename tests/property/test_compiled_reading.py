@@ -13,7 +13,7 @@ import pytest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stream_ensemble import compiled
@@ -201,7 +201,12 @@ def test_where_most_are_odd_or_columnar_all_are_read_the_plain_way() -> None:
 def test_a_batch_that_claims_more_records_than_it_has_bytes_is_left_to_others() -> None:
     raw = bytearray(batch(plain_records(3), 0))
     raw[57:61] = (2**31 - 1).to_bytes(4, "big")
-    assert opened(memoryview(bytes(raw))) is None
+    part = chunk([bytes(raw)], 0)
+    assert READER.compiled is not None
+    assert READER.compiled.read([(0, part)]) is None
+    [refused] = READER.take([(0, part)]).refused
+    assert refused.error.reason == "unreadable-batch"
+    assert "2147483647 records in" in refused.error.detail
 
 
 # --- numbers ------------------------------------------------------------------------------------------------
@@ -251,6 +256,9 @@ wrong = st.sampled_from(
 
 
 @given(st.lists(written | wrong, min_size=1, max_size=30))
+@example(
+    ["18446744073709551616", "0.18446744073709551616", "184467440737095516160e-21", "-36893488147419103232"]
+)
 def test_numbers_are_the_nearest_doubles(texts: list[str]) -> None:
     for text, found in zip(texts, numbers_by_kernel(texts), strict=True):
         try:

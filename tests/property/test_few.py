@@ -236,7 +236,7 @@ def play(world: World, steps: Sequence[tuple[str, Any]], step_ms: int) -> None:
             world.recorder.acknowledge(value)
         elif what == "end":
             ends: list[EndEvidence | None] = [EndEvidence(now, offset) for offset in world.offsets]
-            world.here.tick(ends, [False] * len(ends))
+            world.here.tick(ends, [False] * len(ends), now)
         elif what == "degrade":
             world.weights.degraded = value
         elif what == "pin":

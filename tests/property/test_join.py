@@ -180,7 +180,7 @@ def test_every_request_ends_as_the_rules_say(quorum: int, prior: bool, script: l
         elif held:
             join.release(held.pop(step[1] % len(held)))
         model.complete()
-        note(join.advance())
+        note(join.advance(0.0))
         model.advance()
         assert join.ledger.request_difference(join.open_requests) == 0
         assert join.ledger.prediction_difference() == 0

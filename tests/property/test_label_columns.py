@@ -190,7 +190,7 @@ class Learner:
         self._records = [record for rows in self._world.feedback for record in self._feedback(rows)]
         counts = list(map(len, self._world.feedback)) if self._form is None else [1] * len(self._records)
         appended = np.repeat(2000 + np.arange(len(self._world.feedback)), counts)
-        reader = FeedbackReader("feedback", HERE, PARTITIONS)
+        reader = FeedbackReader("feedback", HERE, PARTITIONS, 3, 1e-3)
         found = reader.read(Columns(self._records, np.arange(len(self._records)), appended))
         self._charges += take_labels(self._changes, RULES, found.here, 0)
         self._elsewhere = [(item.partition, self._number(item.label.origin)) for item in found.elsewhere]

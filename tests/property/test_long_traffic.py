@@ -163,7 +163,7 @@ class Day:
             self._give(topic, records, now)
             newest = BEGAN_MS + records[-1].appended
             self.join.progress.read(topic, newest, self.offsets[topic])
-            self.decided(self.join.advance())
+            self.decided(self.join.advance(now))
         self.read_upto[topic] = max(self.read_upto[topic], tick + 1)
         self.join.progress.read(topic, -1, self.offsets[topic])
         self.join.progress.at_end(topic, now, self.offsets[topic])
@@ -234,7 +234,7 @@ class Day:
             join.progress.topics[topic].unreadable = topic == unreadable
             if topic not in (lagging, unreadable):
                 self.read(topic, tick)
-            self.decided(join.advance())
+            self.decided(join.advance(tick * TICK_MS / 1000))
         if join.open_requests > CAP:
             self.decided(join.give_up_oldest(join.open_requests - CAP))
         self.acknowledge(leave=8)

@@ -26,7 +26,8 @@ whole = st.integers(0, 2**53)
 number = st.floats(allow_nan=False, allow_infinity=False)
 numbers = st.lists(number, max_size=5)
 times = st.integers(0, 253_402_300_799_999)
-sources = st.tuples(name, whole, whole, whole)
+small = st.integers(0, 2**31 - 1)
+sources = st.tuples(name, small, whole, small)
 
 
 def optional(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -43,11 +44,11 @@ answers = st.one_of(
     st.builds(lambda error: {"error": error}, text),
 )
 features = st.recursive(st.none() | st.booleans() | number | text, lambda inner: st.lists(inner, max_size=3))
-versions = st.builds(m.WeightsVersion, generation=whole, n=whole, digest=text, pin=optional(whole))
+versions = st.builds(m.WeightsVersion, generation=small, n=whole, digest=text, pin=optional(whole))
 blocks = st.builds(
     m.CreditBlock,
     algorithm=name,
-    generation=whole,
+    generation=small,
     n=whole,
     members=st.lists(name, max_size=3).map(tuple),
     values=text,
@@ -188,8 +189,8 @@ MESSAGES: dict[str, st.SearchStrategy[Any]] = {
     "controls": st.builds(
         m.Controls,
         **head("controls"),
-        partition=whole,
-        generation=whole,
+        partition=small,
+        generation=small,
         epoch=whole,
         sequence=whole,
         state=st.builds(
@@ -205,14 +206,14 @@ MESSAGES: dict[str, st.SearchStrategy[Any]] = {
         **head("weights"),
         task=name,
         segment=optional(name),
-        partition=whole,
-        generation=whole,
+        partition=small,
+        generation=small,
         epoch=whole,
         sequence=whole,
         algorithm=name,
         members=st.lists(name, max_size=3).map(tuple),
         n=whole,
-        clock=number,
+        clock=st.floats(0, 1e300),
         sums=st.dictionaries(name, text, max_size=3),
         maxima=st.dictionaries(name, text, max_size=3),
     ),
@@ -223,10 +224,10 @@ MESSAGES: dict[str, st.SearchStrategy[Any]] = {
         state=st.sampled_from(["learned", "parked"]),
         label=st.integers(0, 2**31 - 1) | name,
         revision=whole,
-        weight=number,
+        weight=st.floats(0, 1e6, exclude_min=True),
         appended=times,
         origin=sources,
-        generation=whole,
+        generation=small,
     ),
     "dead-letter-headers": st.builds(
         m.DeadLetter,

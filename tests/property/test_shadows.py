@@ -226,7 +226,7 @@ def test_who_retires_is_waited_for_no_more_and_who_is_admitted_is_from_the_next_
     go(world, [("take", [(IDS[0], member, 0.5, "plain", BASE) for member in "ac"])])
     assert world.on("few.fused") == []
     world.stand(Membership(0b00101))
-    world.here.tick([None] * len(world.ensemble.inputs), [False] * len(world.ensemble.inputs))
+    world.here.tick([None] * len(world.ensemble.inputs), [False] * len(world.ensemble.inputs), 0.0)
     [(_, value, _)] = world.on("few.fused")
     fused = json.loads(value)
     assert (fused["status"], sorted(fused["weights"])) == ("complete", ["a", "c"])
@@ -259,7 +259,7 @@ def test_no_more_wait_than_told_and_the_oldest_are_late_first(loop: asyncio.Abst
     names = [i for i in map(str, range(1000)) if partition_of(i.encode(), PARTITIONS) == HERE]
     some = [(name, "s", 0.9, "plain", BASE) for name in names[:300]]
     world.here.process(chunks_of(world, some, BASE), 1.0)
-    world.here.tick([None] * len(world.ensemble.inputs), [False] * len(world.ensemble.inputs))
+    world.here.tick([None] * len(world.ensemble.inputs), [False] * len(world.ensemble.inputs), 0.0)
     assert len(world.here.shadows) == 100
     assert [key.decode() for key, _, _ in world.on("few.late")] == names[:200]
     assert world.here.join.ledger.prediction_difference() == 0
@@ -270,7 +270,7 @@ def test_one_that_nobody_else_answers_is_late_in_the_end(loop: asyncio.AbstractE
     go(world, [("take", [(IDS[0], "s", 0.9, "plain", BASE)])])
     for member in "abc":
         world.here.process(chunks_of(world, [(IDS[1], member, 0.5, "plain", BASE)], BASE + HORIZON - 1), 2.0)
-    nothing = [None] * len(world.ensemble.inputs), [False] * len(world.ensemble.inputs)
+    nothing = [None] * len(world.ensemble.inputs), [False] * len(world.ensemble.inputs), 0.0
     requests = world.ensemble.requests
     assert requests is not None
     world.here.join.progress.read(requests, BASE + HORIZON + 1, 0)

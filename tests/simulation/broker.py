@@ -32,8 +32,24 @@ class _Transactional:
         self.ending = 0
 
 
+#: Nodes, each with a replica of everything.
+NODES = (0, 1, 2)
+
+
+class View(NamedTuple):
+    """What a node that leads, or believes so, takes for the ends; ``knows``: whether it can be sure."""
+
+    ends: Mapping[TopicPartition, tuple[int, int]]
+    knows: bool
+
+
 class Broker:
-    """One cluster of one broker. Everything happens at once, on arrival of a request."""
+    """One cluster of three brokers, of which one leads. Everything happens at once, on arrival of a request.
+
+    Attributes:
+        leader: the node that leads all partitions.
+        views: by node, what it takes for the ends, where that is not how far the logs go.
+    """
 
     def __init__(self, clock: Clock, rng: random.Random) -> None:
         self.clock = clock
@@ -46,11 +62,27 @@ class Broker:
         self.history: defaultdict[tuple[str, TopicPartition], list[tuple[int, int]]] = defaultdict(list)
         #: Topic partitions that answer fetches with an error.
         self.unreadable: set[TopicPartition] = set()
+        self.leader = NODES[0]
+        self.views: dict[int, View] = {}
         self.violations: list[str] = []
         #: Markers of transactions that have ended and still have to be written.
         self.ending = 0
         #: Called with (transactional id, name of the process) at each first InitProducerId.
         self.on_fence: Callable[[str, Any], None] = lambda transactional_id, process: None
+
+    # --- leaders ------------------------------------------------------------------------------------
+
+    def elect(self) -> tuple[int, int]:
+        """The next node leads, and does not know yet how far all have come; the old one has not heard of it.
+
+        Returns the old one and the new one.
+        """
+        old, new = self.leader, NODES[(self.leader + 1) % len(NODES)]
+        ends = {tp: (log.end, log.stable_end) for tp, log in self.logs.items()}
+        self.views[old] = View(ends, True)
+        self.views[new] = View(ends, False)
+        self.leader = new
+        return old, new
 
     # --- transactions -------------------------------------------------------------------------------
 

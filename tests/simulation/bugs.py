@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from aiokafka.structs import TopicPartition
+
 from stream_ensemble.core.join.closed_index import ClosedIndex
 from stream_ensemble.core.join.progress import Progress
 from stream_ensemble.core.labels import matching
@@ -19,8 +21,9 @@ from stream_ensemble.fuser.fusion import Fusion
 from stream_ensemble.fuser.history import FusedHistory
 from stream_ensemble.fuser.owner import FuseOwner
 from stream_ensemble.fuser.partition import FuserPartition
-from stream_ensemble.kafka import fenced_producer, fetching
+from stream_ensemble.kafka import end_proofs, fenced_producer
 from stream_ensemble.kafka.chunks import EndEvidence
+from stream_ensemble.kafka.end_proofs import EndProofs
 from stream_ensemble.kafka.fenced_producer import FencedProducer
 from stream_ensemble.kafka.transport import ChunkConsumer
 from stream_ensemble.learner import restore
@@ -96,6 +99,13 @@ def _busy(seed: int) -> Schedule:
     return Schedule(seed, instead=(), busy=0.4)
 
 
+def _led(seed: int) -> Schedule:
+    """Nothing goes wrong but that others lead, again and again."""
+    rng = random.Random(seed)
+    changes = tuple(Fault(0.3 + 0.9 * step, "new leader", "", 1.0 + rng.random()) for step in range(4))
+    return Schedule(seed, instead=changes)
+
+
 # --- the fuser --------------------------------------------------------------------------------------
 
 
@@ -149,15 +159,29 @@ def _accepted_anyway(right: Any) -> Any:
 
 
 def _evidence_of_the_answer(right: Any) -> Any:
-    async def send(self: Any, node_id: int, request: Any, **more: Any) -> Any:
-        before = dict(self.ends)
-        response = await right(self, node_id, request, **more)
-        for tp, end in self.ends.items():
-            if before.get(tp) != end:
-                self.ends[tp] = EndEvidence(here().time(), end.offset)
-        return response
+    def note(self: EndProofs, tp: Any, end: EndEvidence) -> None:
+        right(self, tp, EndEvidence(here().time(), end.offset))
 
-    return send
+    return note
+
+
+def _found_is_proved(right: Any) -> Any:
+    def found(self: EndProofs, node: int, asked_at: float, ends: Any) -> None:
+        for tp, offset in ends.items():
+            self._note(tp, EndEvidence(asked_at, offset))
+
+    return found
+
+
+def _errors_ignored(right: Any) -> Any:
+    def ends(answer: Any) -> dict[TopicPartition, int]:
+        return {
+            TopicPartition(topic, number): offset
+            for topic, partitions in answer.topics
+            for number, _, _, offset in partitions
+        }
+
+    return ends
 
 
 def _closing_kept(right: Any) -> Any:
@@ -242,7 +266,12 @@ BUGS: dict[str, Bug] = {
     "what waits goes out under the next fence": Bug(
         FencedProducer, "fence", rewritten("_batches.pop(tp, ())", "_batches.get(None, ())")
     ),
-    "evidence from a stale answer": Bug(fetching._ObservedClient, "send", _evidence_of_the_answer, _busy),
+    "evidence from a stale answer": Bug(EndProofs, "_note", _evidence_of_the_answer, _busy),
+    "whoever answers is believed to lead": Bug(EndProofs, "found", _found_is_proved, _led),
+    "a leader of the past is believed": Bug(
+        EndProofs, "_prove", rewritten("tp not in denied and (tp in confirmed or alone)", "True"), _led
+    ),
+    "a leader that does not know yet is believed": Bug(end_proofs, "_ends", _errors_ignored, _led),
     "end beyond what was processed": Bug(
         Progress, "at_end", rewritten("offset > state.next_offset or asked_at", "asked_at"), _busy
     ),

@@ -18,6 +18,7 @@ from aiokafka.structs import TopicPartition
 
 from stream_ensemble.kafka.chunks import Chunk
 from tests.simulation.broker import Broker
+from tests.simulation.leading import Nodes
 from tests.simulation.log import Refusal
 from tests.simulation.network import Process, here
 
@@ -69,6 +70,20 @@ class Builder:
         self.records.append((key, value, tuple(headers)))
         return True
 
+    def extend(
+        self,
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None],
+        headers: Sequence[Any] | None,
+        begin: int,
+    ) -> int:
+        """See the product's ``batch_builder``: the place of the first that was not taken."""
+        for place in range(begin, len(keys)):
+            own = () if headers is None else headers[place]
+            if self.append(timestamp=None, key=keys[place], value=values[place], headers=own) is None:
+                return place
+        return len(keys)
+
     def size(self) -> int:
         """Bytes so far."""
         return self._size
@@ -109,17 +124,13 @@ class Accumulator:
     def __init__(self, process: Process, broker: Broker, limit: int) -> None:
         self._process = process
         self._broker = broker
-        self._limit = limit
+        self._batch_size, self._compression_type = limit, 0
         self._exception: BaseException | None = None
         self._batches: dict[TopicPartition, deque[Waiting]] = {}
         self._txn_manager: Any = None
         self._in_flight: dict[TopicPartition, Waiting] = {}
         self._asked_to_send = False
         self.transactional_id: str | None = None
-
-    def create_builder(self) -> Builder:
-        """An empty batch."""
-        return Builder(self._limit)
 
     def _append_batch(self, builder: Builder, tp: TopicPartition) -> Waiting:
         batch = Waiting(builder, tp, self._process)
@@ -245,7 +256,7 @@ class Producer:
         self._id = transactional_id
         self._message_accumulator = Accumulator(process, self._broker, max_batch_size)
         self._message_accumulator.transactional_id = transactional_id
-        self._sender = SimpleNamespace(_txn_manager=None)
+        self._sender = SimpleNamespace(client=None, _txn_manager=None)
         self._txn_manager: Any = TransactionManager(transactional_id, 20_000) if transactional_id else None
         self._message_accumulator._txn_manager = self._txn_manager
         self.client = Client(process, world)
@@ -280,7 +291,7 @@ class Producer:
 
     def create_batch(self) -> Builder:
         """See aiokafka."""
-        return self._message_accumulator.create_builder()
+        return Builder(self._message_accumulator._batch_size)
 
     async def send_batch(self, batch: Builder, topic: str, *, partition: int) -> asyncio.Future[Any]:
         """See aiokafka."""
@@ -375,6 +386,7 @@ class AsideConsumer:
     def __init__(self, *, world: Any, isolation_level: str, **_: Any) -> None:
         self._process = here()
         self._broker: Broker = world.broker
+        self._client = Nodes(self._process, self._broker)
         self._committed = isolation_level == "read_committed"
         self._tp = TopicPartition("", 0)
         self._at = 0
@@ -388,16 +400,6 @@ class AsideConsumer:
     async def beginning_offsets(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Nothing is ever removed here."""
         return dict.fromkeys(tps, 0)
-
-    async def end_offsets(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """The last stable offset for readers of committed records, else the high watermark."""
-        asked = list(tps)
-        found: dict[TopicPartition, int] = await self._process.ask(self._ends, asked)
-        return found
-
-    def _ends(self, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
-        logs = self._broker.logs
-        return {tp: logs[tp].stable_end if self._committed else logs[tp].end for tp in tps}
 
     async def offsets_for_times(self, times: Mapping[TopicPartition, int]) -> dict[TopicPartition, Any]:
         """By the append time of the batches."""

@@ -14,17 +14,17 @@ from aiokafka.structs import TopicPartition
 from faust.types import TP
 
 from stream_ensemble.kafka.chunks import Chunk
-from stream_ensemble.kafka.fetching import _ObservedClient
+from stream_ensemble.kafka.end_proofs import READ_COMMITTED, EndProofs
+from stream_ensemble.kafka.fetching import ChunkFetcher, _ObservedClient
 from stream_ensemble.kafka.transport import ChunkConsumer
 from tests.simulation.broker import Broker
 from tests.simulation.group import Group
+from tests.simulation.leading import NOT_LEADING, Nodes, busy
 from tests.simulation.network import Process
 
 _COMMIT_S = 0.5
 _QUEUE = 4
 _UNREADABLE = 29
-#: At the end, when there is little to read, a process is busy with something else more often.
-_BUSY_AT_LAST = 0.35
 
 
 class GroupConsumer:
@@ -91,28 +91,38 @@ class GroupConsumer:
         self.positions[tp] = offset
 
 
-class _Fetches:
-    """The broker's side of a fetch, under the product's ``_ObservedClient``."""
+class _Fetches(Nodes):
+    """The brokers' side of fetches, under the product's ``_ObservedClient``."""
 
     def __init__(self, process: Process, broker: Broker) -> None:
-        self._process = process
-        self._broker = broker
+        super().__init__(process, broker)
         self._empty = False
+        self._conns: dict[Any, Any] = {}
 
-    async def send(self, node_id: int, request: FetchRequest) -> Any:
+    async def ready(self, node_id: int, **_: Any) -> bool:
+        """There is a connection."""
+        return True
+
+    async def send(self, node_id: int, request: Any, group: Any = None) -> Any:
+        """An answer of the node."""
+        if isinstance(request, FetchRequest):
+            return await self._fetch(node_id, request)
+        return await super().send(node_id, request, group)
+
+    async def _fetch(self, node_id: int, request: FetchRequest) -> Any:
         """An answer, when there is something or after a while."""
         rng = self._process.rng
         # A broker holds an empty fetch for a while; when it looks is as good as random.
         longest = 0.3 if self._process.world.last else 1.1 if self._empty else 0.8
         await asyncio.sleep(0.1 + longest * rng.random())
-        response = await self._process.once(None, "", self._read, request)
+        response = await self._process.once(None, "", self._read, node_id, request)
         self._empty = not any(partitions[0][-1] for _, partitions in response.topics)
         if busy(self._process):
             # It lies in the socket while the process is busy with something else.
             await asyncio.sleep(rng.random())
         return response
 
-    def _read(self, request: FetchRequest) -> Any:
+    def _read(self, node_id: int, request: FetchRequest) -> Any:
         rng, topics = self._process.rng, []
         for topic, partitions in request.topics:
             for number, offset, _ in partitions:
@@ -121,14 +131,19 @@ class _Fetches:
                     # Other partitions have filled the answer.
                     continue
                 tp = TopicPartition(topic, number)
-                if tp in self._broker.unreadable:
-                    topics.append((topic, [(number, _UNREADABLE, -1, -1, [], [])]))
+                if tp in self._broker.unreadable or self.deposed(node_id):
+                    code = NOT_LEADING if self.deposed(node_id) else _UNREADABLE
+                    topics.append((topic, [(number, code, -1, -1, [], [])]))
                     continue
-                log = self._broker.logs[tp]
-                batches, after = log.read(offset, committed=True, limit=2 if draw < 0.2 else 1 << 30)
+                end, stable_end = self.end(node_id, tp)
+                batches, after = self._broker.logs[tp].read(
+                    offset, committed=True, limit=2 if draw < 0.2 else 1 << 30, until=stable_end
+                )
                 # Control records alone are bytes too.
                 data = (batches, after) if after > offset else []
-                topics.append((topic, [(number, 0, log.end, log.stable_end, [], data)]))
+                topics.append((topic, [(number, 0, end, stable_end, [], data)]))
+        if self.deposed(node_id):
+            self.force_metadata_update()
         return SimpleNamespace(topics=topics)
 
 
@@ -142,7 +157,8 @@ class SimulatedConsumer(ChunkConsumer):
         self.process = process
         self.group = group
         self.topics = tuple(topics)
-        self.client = _ObservedClient(_Fetches(process, broker))
+        self.brokers = _Fetches(process, broker)
+        self.client = _ObservedClient(self.brokers, EndProofs(self.brokers, READ_COMMITTED))
         self.inner = GroupConsumer(process, broker, group)
         self._thread = SimpleNamespace(  # type: ignore[assignment]
             _ensure_consumer=lambda: self.inner, fetcher=_Fetcher(self.client), call_thread=_call
@@ -235,7 +251,9 @@ class SimulatedConsumer(ChunkConsumer):
                 continue
             topics = [(tp.topic, [(tp.partition, offset, 1 << 20)]) for tp, offset in asked.items()]
             try:
-                response = await self.client.send(0, FetchRequest(50, 1, 1 << 24, 1, topics))
+                response = await self.client.send(
+                    self.brokers.leader, FetchRequest(50, 1, 1 << 24, READ_COMMITTED, topics)
+                )
             except KafkaError:
                 continue
             for chunks in self._take(response, asked):
@@ -258,19 +276,12 @@ class SimulatedConsumer(ChunkConsumer):
             yield self.process.effects.do(self.process, "read", partial(_read, chunks), partial(list, chunks))
 
 
-def busy(process: Process) -> bool:
-    """Is the process busy with something else just now?"""
-    world = process.world
-    return process.rng.random() < (max(world.busy, _BUSY_AT_LAST) if world.last else world.busy)
-
-
-class _Fetcher:
+class _Fetcher(ChunkFetcher):
     """What ``ChunkConsumer`` looks at of a ``ChunkFetcher``."""
 
     def __init__(self, client: _ObservedClient) -> None:
-        self.starts: dict[TopicPartition, int] = {}
-        self.ends = client.ends
-        self.failing_since = client.failing_since
+        self.starts = {}
+        self._client = client
 
 
 async def _call(act: Any, *args: Any) -> Any:

@@ -9,18 +9,22 @@ import numpy as np
 from aiokafka.structs import TopicPartition
 
 from stream_ensemble.core.labels.changes import Changes
-from stream_ensemble.core.labels.charging import Learned, charge
+from stream_ensemble.core.labels.charging import Learned
 from stream_ensemble.core.labels.matching import Charge, give_up_orphans, take_labels
 from stream_ensemble.core.labels.parts import Parts
 from stream_ensemble.core.learning.contribution import Contribution, to_bytes
+from stream_ensemble.core.learning.control import NOTHING
 from stream_ensemble.kafka.chunks import Chunk, Columns
 from stream_ensemble.learner import answers
 from stream_ensemble.learner.applied_topic import decode_applied
 from stream_ensemble.learner.reading import FeedbackReader
+from stream_ensemble.learner.standing import Standing
+from stream_ensemble.messages import ControlState
 from stream_ensemble.stores.contribution_field import decode_field, decode_marker
-from stream_ensemble.stores.contributions import Key, Marker
+from stream_ensemble.stores.contributions import Key, Marker, Order
+from stream_ensemble.stores.control_state import CONTROLS
 from stream_ensemble.stores.memory_labels import MemoryLabelStore
-from stream_ensemble.stores.weights_topic import decode_weights
+from stream_ensemble.stores.weights_topic import decode_controls, decode_weights, encode_key
 from tests.simulation import seen, settings
 from tests.simulation.settings import CLASSES, PARTITIONS
 from tests.simulation.workers import Fuser, Learner
@@ -35,6 +39,8 @@ class _Single(NamedTuple):
     #: The same with every charge added, whatever its sign: the sum of |increments|.
     scale: Contribution | None
     changes: Changes
+    generation: int
+    controls: ControlState
     refused: Counter[tuple[seen.Origin, str]]
 
 
@@ -58,6 +64,7 @@ class LabelsCheck:
             self._check_verdicts(number, single)
             self._check_contributions(number, single)
             self._check_published(number)
+            self._check_orders(single)
         self._check_views()
 
     def _must(self, holds: bool, what: str) -> None:
@@ -78,17 +85,19 @@ class LabelsCheck:
         for record, appended in zip(fused.records, fused.appended.tolist(), strict=True):
             answers.take(changes, rules, record, record.offset, appended)
             until = max(until, appended)
-        reader = FeedbackReader(self._topics.feedback, number, PARTITIONS)
+        reader = FeedbackReader(self._topics.feedback, number, PARTITIONS, len(CLASSES), 1e-3)
         found = reader.read(self._columns(self._topics.feedback, number))
         charges = take_labels(changes, rules, found.here, until)
         give_up_orphans(changes, rules, until, 1 << 30)
         refused = Counter(((one.origin, one.reason)) for one in changes.dead)
         for item in found.refused:
             refused[(self._topics.feedback, number, item.offset, item.row), item.error.reason] += 1
-        learned = charge(Learned(0, Parts()), charges, changes, over).learned.parts.get(None)
+        nothing = Standing(Learned(0, Parts()), Order(0, 0, 0), 1)
+        standing = nothing.after(charges, changes, over, None, found.controls).standing
         added: list[Charge] = [one._replace(sign=1) for one in charges]
-        scale = charge(Learned(0, Parts()), added, changes, over).learned.parts.get(None)
-        return _Single(learned, scale, changes, refused)
+        scale = nothing.after(added, changes, over, None, found.controls).standing
+        whole, sizes = (each.learned.parts.get(None) for each in (standing, scale))
+        return _Single(whole, sizes, changes, standing.learned.generation, standing.controls, refused)
 
     # --- comparisons --------------------------------------------------------------------------------
 
@@ -126,12 +135,22 @@ class LabelsCheck:
             if request_id in answered:
                 told = None if verdict is None else (verdict.revision, verdict.origin, verdict.label)
                 self._must(told == (revision, origin, name), f"{request_id} should be {name}, is {told}")
-        pooled = {request_id for request_id, a in answered.items() if a.fused.credit and a.fused.components}
+        pooled = {
+            request_id
+            for request_id, a in answered.items()
+            if a.fused.credit
+            and a.fused.components
+            and self._generation(single, a.fused.credit.everywhere) == single.generation
+        }
         n = 0 if single.part is None else single.part.n
         self._must(
             n == len(pooled & best.keys()),
             f"n of {number} is {n}, {len(pooled & best.keys())} are labelled",
         )
+
+    def _generation(self, single: _Single, digest: str) -> int:
+        block = single.changes.block(digest)
+        return -1 if block is None else block.generation
 
     def _check_verdicts(self, number: int, single: _Single) -> None:
         newest: dict[str, Any] = {}
@@ -155,7 +174,8 @@ class LabelsCheck:
             f"clock of partition {number}: {part.clock}, {single.part.clock}",
         )
         for name, expected in single.part.sums.items():
-            scale = np.abs(single.scale.sums["|r|" if name == "R" else name])
+            # What of a sum of both signs is left may be far below what its increments were.
+            scale = np.abs(single.scale.sums[f"{name[:-1]}|r|" if name.endswith("R") else name])
             off = np.abs(part.sums[name] - expected)
             if (off > _TOLERANCE * scale).any():
                 self._world.violation(f"{name} of partition {number} is off by {off}")
@@ -175,8 +195,12 @@ class LabelsCheck:
     def _check_published(self, number: int) -> None:
         key = Key(self._ensemble.task)
         newest = None
+        last = Order(0, 0, 0)
         for record in self._columns(self._topics.weights, number).records:
-            newest = decode_weights(record.value)
+            if record.key == encode_key(CONTROLS):
+                last = max(last, decode_controls(record.value).order)
+            else:
+                newest = decode_weights(record.value)
         standing = self._standing(number)
         if newest is None or standing is None:
             self._must(standing is None, f"partition {number} learned something and wrote no weights")
@@ -193,9 +217,20 @@ class LabelsCheck:
             same = stored.order == order and stored.value == to_bytes(part)
             self._must(same, f"Redis has {stored.order} of partition {number}, not {order}")
             found = decode_marker(number, marker)
-            self._must(found == Marker(order, complete=True), f"marker of {number}: {found}, not {order}")
+            last = max(last, order)
+            self._must(found == Marker(last, complete=True), f"marker of {number}: {found}, not {last}")
         except Exception as error:
             self._world.violation(f"Redis of partition {number}: {error!r}")
+
+    def _check_orders(self, single: _Single) -> None:
+        """Every fuser knows of pins what a partition's records come to: all partitions have them all."""
+        for worker in self._world.running(Fuser):
+            pins = worker.view.current().pins
+            state = NOTHING if pins is None else pins.state
+            self._must(
+                state == single.controls,
+                f"{worker.process.name} knows {state}, the topic says {single.controls}",
+            )
 
     def _check_views(self) -> None:
         seen_by = {w.process.name: w.view.current().version for w in self._world.running(Fuser)}

@@ -50,6 +50,11 @@ class Batch:
         self.aborted = False
 
     @property
+    def base_offset(self) -> int:
+        """The offset of its first record, as aiokafka calls it."""
+        return self.base
+
+    @property
     def next_offset(self) -> int:
         """The offset after it: a control record takes one too."""
         return self.base + (len(self.records) or 1)
@@ -146,9 +151,11 @@ class PartitionLog:
         self.end = batch.next_offset
         return batch
 
-    def read(self, offset: int, *, committed: bool, limit: int = 1 << 30) -> tuple[list[Batch], int]:
-        """At most ``limit`` batches from ``offset`` on and the position after them."""
-        end = self.stable_end if committed else self.end
+    def read(
+        self, offset: int, *, committed: bool, limit: int = 1 << 30, until: int = 1 << 62
+    ) -> tuple[list[Batch], int]:
+        """At most ``limit`` batches from ``offset`` on, before ``until``, and the position after them."""
+        end = min(until, self.stable_end if committed else self.end)
         if offset >= end:
             return [], offset
         place = max(0, bisect_right(self._bases, offset) - 1)

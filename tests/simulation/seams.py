@@ -16,7 +16,7 @@ import torch
 from stream_ensemble.core.join import slots
 from stream_ensemble.fuser import ensemble as fuser_ensemble
 from stream_ensemble.fuser import owner as fuser_owner
-from stream_ensemble.kafka import fence, fenced_producer, fetching, tail
+from stream_ensemble.kafka import end_proofs, fence, fenced_producer, fetching, tail
 from stream_ensemble.learner import output, restore
 from stream_ensemble.learner import owner as learner_owner
 from stream_ensemble.learner import partition as learner_partition
@@ -33,13 +33,16 @@ class _Time:
         return here().time()
 
 
-_CLOCKED = (fuser_ensemble, fuser_owner, fence, fetching, tail, learner_owner, learner_partition)
+_CLOCKED = (
+    fuser_ensemble, fuser_owner, end_proofs, fence, fetching, tail, learner_owner, learner_partition
+)  # fmt: skip
 
 
 def _replacements() -> Iterator[tuple[Any, str, Any]]:
     for module in _CLOCKED:
         yield module, "time", _Time
     yield fenced_producer, "AIOKafkaProducer", clients.Producer
+    yield fenced_producer, "batch_builder", lambda size, compression: clients.Builder(size)
     yield output, "AIOKafkaProducer", clients.Producer
     yield restore, "OffsetsAdminClient", clients.Admin
     yield tail, "AIOKafkaConsumer", clients.AsideConsumer

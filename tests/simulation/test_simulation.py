@@ -52,7 +52,7 @@ def test_a_schedule_is_large_and_a_tenth_of_it_bad_late_or_duplicate(seed: int) 
     schedule = Schedule(seed)
     drawn = schedule.traffic()
     assert traffic.REQUESTS >= 200
-    assert len({record.request for record in drawn.main}) == traffic.REQUESTS
+    assert len({record.request for record in drawn.main if record.request >= 0}) == traffic.REQUESTS
     wrong = sum(count for kind, count in drawn.odd.items() if kind in traffic.WRONG)
     assert wrong >= 0.1 * (len(drawn.main) + len(drawn.tail))
     assert sum(map(faults.moves, schedule.faults())) >= faults.LEAST
@@ -61,7 +61,7 @@ def test_a_schedule_is_large_and_a_tenth_of_it_bad_late_or_duplicate(seed: int) 
 def test_faults_of_every_kind_are_drawn() -> None:
     kinds = Counter(fault.kind for seed in range(SEEDS) for fault in faults.draw(seed))
     assert min(kinds.values()) >= 5
-    assert len(kinds) == 12
+    assert len(kinds) == 13
 
 
 def test_a_seed_always_gives_the_same_run() -> None:

@@ -93,6 +93,8 @@ class _Writer:
             self.ids[-1] = b"r-end-%05x" % self.rng.getrandbits(20)
             self.places = partitions_of(self.ids, PARTITIONS).tolist()
         self.odd: dict[str, int] = {}
+        #: Apart from the others, so that a seed's other records stay what they are without its orders.
+        self.of_orders = random.Random(seed ^ 0x0DE5)
         #: Who sends columnar records, if anybody.
         self.columnar = self.rng.choice((None, None, *range(len(MEMBERS))))
         self.broken = self.rng.sample(range(_EIGHTHS), _BROKEN)
@@ -114,6 +116,7 @@ class _Writer:
             main += self.labels(number, at)
         main += self.columns()
         main += self.strays(SPAN_S)
+        main += self.orders(SPAN_S)
         return Traffic(main, self.tail(), self.ids, self.odd)
 
     # --- requests -----------------------------------------------------------------------------------
@@ -264,6 +267,30 @@ class _Writer:
                 Written(rng.random() * span, self.topics.feedback, place, f"typo-{i}".encode(), value, (), i)
             )
         found.append(Written(rng.random() * span, self.topics.feedback, 0, b"k", b"[]", (), 4))
+        return found
+
+    def orders(self, span: float) -> list[Written]:
+        """In half of the schedules: pins, unpins and resets, which partitions may read in another order, or
+        twice.
+        """
+        rng = self.of_orders
+        if rng.random() < 0.5:
+            return []
+        found = []
+        for number in range(1, rng.randint(2, 6)):
+            said: dict[str, Any] = {"version": 1, "kind": "control", "number": number, "id": f"{number:x}"}
+            said["action"] = rng.choice(("pin", "pin", "unpin", "reset"))
+            said["by"] = rng.choice(("operator", "guardrail"))
+            if said["action"] == "pin":
+                said["pinned"] = {"weights": {member: rng.random() + 0.01 for member in MEMBERS}}
+            if said["action"] == "reset":
+                said["generation"] = number
+            elif rng.random() < 0.2:
+                said["segment"] = "shop"
+            for place in range(PARTITIONS):
+                for _ in range(1 + (rng.random() < 0.2)):
+                    when = rng.random() * span
+                    found.append(Written(when, self.topics.feedback, place, None, _encode(said), (), -number))
         return found
 
     # --- after it is settled ------------------------------------------------------------------------

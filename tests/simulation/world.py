@@ -13,8 +13,9 @@ from aiokafka.structs import TopicPartition
 
 from stream_ensemble.stores.contribution_field import encode_order, order_digits
 from stream_ensemble.stores.contributions import Key, Order
+from stream_ensemble.stores.control_state import CONTROLS
 from tests.simulation import settings, stores
-from tests.simulation.broker import Broker
+from tests.simulation.broker import Broker, View
 from tests.simulation.effects import Effects
 from tests.simulation.faults import CRASH_ANYWAY_S, HOSTS, Fault
 from tests.simulation.group import Group
@@ -149,6 +150,18 @@ class World:
         self.broker.unreadable.add(tp)
         self._for(fault.length, lambda: self.broker.unreadable.discard(tp))
 
+    def _new_leader(self, fault: Fault) -> None:
+        """Another node leads. The old one hears of it later; later that one learns how far all have come."""
+        for node in self.broker.elect():
+            view = self.broker.views[node]
+            self._for(
+                fault.length * (0.3 + self._rng.random()), lambda node=node, view=view: self._sees(node, view)
+            )
+
+    def _sees(self, node: int, view: View) -> None:
+        if self.broker.views.get(node) is view:
+            del self.broker.views[node]
+
     def _refuse(self, fault: Fault) -> None:
         """The next batch is refused for itself, as one that is too large for the topic."""
         log = self.broker.logs[_place(fault.target)]
@@ -262,19 +275,21 @@ class World:
 
     def _redis_unsettled(self, orders: dict[int, Order]) -> str | None:
         """Redis and all fusers have what the learners have."""
-        key = Key(settings.learned(self.variant).task)
+        keys = Key(settings.learned(self.variant).task), CONTROLS
         hashes = self.redis.hashes
+        stands = {key: {n: order_digits(raw) for n, raw in hashes.get(key, {}).items()} for key in keys}
         for number, order in orders.items():
             digits = encode_order(order)
             if order_digits(hashes.get(None, {}).get(number, b"")) != digits:
                 return f"the marker of {number} in Redis is not at {order}"
-            if order.sequence and order_digits(hashes.get(key, {}).get(number, b"")) != digits:
+            if order.sequence and max(stands[key].get(number, b"") for key in keys) != digits:
                 return f"the weights of {number} in Redis are not at {order}"
-        expected = {number: order for number, order in orders.items() if order.sequence}
         for worker in self.running(Fuser):
-            used = {number: stored.order for number, stored in worker.view._joined.fields(key).items()}
-            if worker.view.degraded or used != expected:
-                return f"{worker.process.name} uses {used}, {worker.view.detail}"
+            for key in keys:
+                held = worker.view._joined.fields(key).items()
+                used = {number: encode_order(stored.order) for number, stored in held}
+                if worker.view.degraded or used != stands[key]:
+                    return f"{worker.process.name} uses {used} of {key}, {worker.view.detail}"
         return None
 
     def settle(self, least: float, limit: float) -> str | None:

@@ -26,7 +26,7 @@ ALGORITHM = MLPoly(MEMBERS)
 
 def part(regret_a: float, n: int = 1) -> bytes:
     sums = {"R": np.array([regret_a, 1.0]), "V": np.array([1.0, 1.0])}
-    return to_bytes(Contribution(MEMBERS, sums, {"B": np.array([1.0])}, n, float(n)))
+    return to_bytes(Contribution(MEMBERS, sums, {"B": np.array([1.0, 1.0])}, n, float(n)))
 
 
 class World:

@@ -26,6 +26,7 @@ from stream_ensemble.messages import (
     HEADER_DEAD_LETTER,
     HEADER_FORWARDED,
     HEADER_SOURCE,
+    UNREADABLE,
     Applied,
     Control,
     DeadLetter,
@@ -113,7 +114,7 @@ def origin_of(record: Any, name: str = HEADER_FORWARDED) -> Forwarded | None:
     value = header(record, name)
     try:
         return None if value is None else _moved(value)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return None
 
 
@@ -137,7 +138,7 @@ def read_predictions(
                     read.unreadable.append((offset, row, appended))
                 else:
                     read.add(request_id, offset, row, appended, said)
-        except (msgspec.MsgspecError, RecordError, UnicodeError):
+        except (*UNREADABLE, RecordError, UnicodeError):
             read.unreadable.append((offset, 0, appended))
         if origin is not None:
             read.forwarded |= dict.fromkeys(range(begin, len(read.ids)), origin)
@@ -205,7 +206,7 @@ def read_feedback(chunk: Iterable[tuple[Any, int, int]]) -> Read:
 def _label_in(value: bytes) -> list[tuple[int, Any]]:
     try:
         return [(0, _feedback(value))]
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         # One that is not understood is dead-lettered as a label would be.
         if _is_trial(value):
             return []
@@ -217,7 +218,7 @@ def _is_trial(value: bytes) -> bool:
     """Is it what a member in shadow said late?"""
     try:
         return bool(_trial(value))
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return False
 
 
@@ -250,7 +251,7 @@ def _read_rows(
                     read.unreadable.append((offset, row, appended))
                 else:
                     read.add(message.request_id.encode(), offset, row, appended, message)
-        except (msgspec.MsgspecError, RecordError, UnicodeError):
+        except (*UNREADABLE, RecordError, UnicodeError):
             read.unreadable.append((offset, 0, appended))
         if origin is not None:
             read.forwarded |= dict.fromkeys(range(begin, len(read.ids)), origin)
@@ -326,7 +327,7 @@ def late_rows(chunk: Iterable[tuple[Any, int, int]], topics: Sequence[str], part
             form = form_of(record, FORMS)
             value = record.value or b""
             request_id = _UNPACK[form](value).ids[0] if form else _prediction(value).request_id.encode()
-        except (msgspec.MsgspecError, RecordError):
+        except (*UNREADABLE, RecordError):
             continue
         ids.append(request_id)
         places.append(place(topics.index(source.topic), source.offset, source.row))
@@ -343,7 +344,7 @@ def applied_rows(chunk: Iterable[tuple[Any, int, int]], feedback: str, number: i
             continue
         try:
             said = _applied(record.value)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             continue
         topic, partition, *at = said.origin
         origin = place(number, *at) if topic == feedback else rows.NOWHERE
@@ -382,7 +383,7 @@ def dead_origin(record: Any) -> DeadLetter | None:
     value = header(record, HEADER_DEAD_LETTER)
     try:
         return None if value is None else _dead(value)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return None
 
 
@@ -390,7 +391,7 @@ def weights_of(value: bytes | None) -> Weights | None:
     """A contribution; None for what is none."""
     try:
         return _weights(value or b"")
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return None
 
 
@@ -411,8 +412,8 @@ def ids_in(record: Any) -> list[str]:
         for unpack in (_UNPACK[form], feedbacks.unpack, feedbacks.unpack_arrays, fuseds.unpack):
             try:
                 return [each.decode("utf-8", "replace") for each in unpack(value).ids]
-            except (msgspec.MsgspecError, RecordError):
+            except (*UNREADABLE, RecordError):
                 continue
-    except (msgspec.MsgspecError, RecordError):
+    except (*UNREADABLE, RecordError):
         pass
     return []

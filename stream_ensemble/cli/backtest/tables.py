@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from stream_ensemble.cli.backtest.recording import Raw
 from stream_ensemble.errors import SettingsError
+from stream_ensemble.messages import UNREADABLE
 
 LABEL = "y"
 #: Columns that are never a member's.
@@ -65,7 +66,7 @@ def jsonl_columns(path: Path) -> Columns:
                 continue
             try:
                 rows.append(_flat(msgspec.json.decode(line, type=dict[str, Any])))
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except UNREADABLE as error:
                 raise SettingsError(f"line {number} is no JSON object: {error}") from None
     names = dict.fromkeys(name for row in rows for name in row)
     # A member that slept in one row and answered with several numbers in another stands there by its parts.

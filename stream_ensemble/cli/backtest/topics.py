@@ -12,7 +12,7 @@ import numpy as np
 
 from stream_ensemble.cli.backtest.recording import Raw
 from stream_ensemble.errors import SettingsError
-from stream_ensemble.messages import Feedback, Fused
+from stream_ensemble.messages import UNREADABLE, Feedback, Fused
 
 
 class _Kind(msgspec.Struct):
@@ -53,7 +53,7 @@ def holds_messages(path: Path) -> bool:
         first = next((line for line in file if line.strip()), b"{}")
     try:
         return "kind" in msgspec.json.decode(first, type=dict[str, msgspec.Raw])
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return False
 
 
@@ -71,7 +71,7 @@ def read_messages(path: Path) -> Raw:
                     kind = _kind(line).kind
                     if kind not in _NEITHER:
                         topics.take(_fused(line) if kind == "fused" else _feedback(line))
-                except msgspec.MsgspecError as error:
+                except UNREADABLE as error:
                     raise SettingsError(f"line {number} is no fused or feedback record: {error}") from None
     answered = [answer for answer in topics.answers.values() if answer.request_id in topics.labels]
     if not answered:

@@ -9,7 +9,7 @@ import msgspec
 
 from stream_ensemble.core.learning import credit_block
 from stream_ensemble.errors import SettingsError, StateError
-from stream_ensemble.messages import Calibration, CreditBlock, PinnedWeights
+from stream_ensemble.messages import UNREADABLE, Calibration, CreditBlock, PinnedWeights
 
 
 class Kept(msgspec.Struct):
@@ -40,7 +40,7 @@ def read_kept(path: Path) -> Kept:
         raise SettingsError(f"{path}: {error.strerror}") from None
     try:
         kept = _decoded(raw)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise SettingsError(
             f'{path}: {error}; expected what `weights show --json` prints, or {{"MEMBER": WEIGHT, ...}}'
         ) from None

@@ -18,6 +18,8 @@ SEVERAL = 3
 #: Between two looks at the end of a topic that are further apart (s) than this, or than half the window where
 #: that is more, the brokers or this process may have been away: then nobody could be heard.
 _UNBROKEN_S = 1.0
+#: Silence counts while the last look at the end is no older (s) than this, or than three of the usual pauses.
+_JUST_NOW_S = 0.25
 
 
 @dataclass(slots=True)
@@ -26,12 +28,13 @@ class TopicProgress:
 
     ``log_time``: largest append time read (ms), or known to be passed. ``next_offset``: first offset not
     yet processed. ``end_asked_at``: monotonic time (s) at which the newest fetch was sent that was answered
-    with "you are at the end".
+    with "you are at the end". ``pause``: between the two newest of them (s); 0 where nobody looked for long.
     """
 
     log_time: int = -1
     next_offset: int = -1
     end_asked_at: float = _NEVER
+    pause: float = 0.0
     unreadable: bool = False
 
 
@@ -63,6 +66,9 @@ class Progress:
         self._at_end_since[member] = None
         self._expected_since[member] = None
         self._missed[member] = 0
+        self._speaks(member)
+
+    def _speaks(self, member: int) -> None:
         if self.silent[member]:
             self.silent[member] = False
             self.some_silent = bool(self.silent.any())
@@ -84,8 +90,9 @@ class Progress:
         state = self.topics[topic]
         if offset > state.next_offset or asked_at <= state.end_asked_at:
             return False
-        unbroken = asked_at - state.end_asked_at <= self._unbroken
-        state.end_asked_at = asked_at
+        pause = asked_at - state.end_asked_at
+        unbroken = pause <= self._unbroken
+        state.end_asked_at, state.pause = asked_at, pause if unbroken else 0.0
         for member, its_topic in enumerate(self.topic_of):
             if its_topic == topic:
                 self._note_silence(member, asked_at, unbroken)
@@ -95,11 +102,21 @@ class Progress:
         since = self._at_end_since[member]
         if since is None or not unbroken:
             since = self._at_end_since[member] = asked_at
+            self._speaks(member)
         expected = self._expected_since[member]
         if expected is None or self._missed[member] < SEVERAL:
             return
         if asked_at - max(since, expected) >= self.silence_after:
             self.silent[member] = self.some_silent = True
+
+    def is_quiet(self, member: int, now: float) -> bool:
+        """Is ``member`` silent, and was its topic read to its end just before monotonic ``now`` (s)?
+
+        What it says after a pause of ours or of the brokers may not be read yet.
+        """
+        topic = self.topics[self.topic_of[member]]
+        recent = now - topic.end_asked_at <= max(_JUST_NOW_S, 3 * topic.pause)
+        return bool(self.silent[member]) and recent
 
     def given_up(
         self, member: int, due_appended: NDArray[np.int64], due_monotonic: NDArray[np.float64]

@@ -418,8 +418,10 @@ class PartitionJoin:
 
     # --- time -------------------------------------------------------------------------------------
 
-    def advance(self) -> Decided:
-        """Decide every open request whose missing members may be given up by the evidence in ``progress``."""
+    def advance(self, now: float) -> Decided:
+        """Decide every open request whose missing members may be given up by the evidence in ``progress``, at
+        monotonic ``now`` (s).
+        """
         if not self.open_requests or not self._may_time_out():
             return nothing_decided()
         slots = self.slots
@@ -435,7 +437,7 @@ class PartitionJoin:
             bit = np.uint64(1 << member)
             gone = progress.given_up(member, slots.due_appended[rows], slots.due_monotonic[rows])
             given[gone] |= bit
-            if progress.silent[member]:
+            if progress.is_quiet(member, now):
                 silent |= bit
             if progress.topics[progress.topic_of[member]].unreadable:
                 unreadable |= bit
@@ -464,6 +466,10 @@ class PartitionJoin:
         if not len(live):
             return nothing_decided()
         return self._incomplete(live, np.full(len(live), Cause.CAPACITY, np.uint8))
+
+    def is_due(self, now: float) -> bool:
+        """Would proofs of the topics' ends at monotonic ``now`` (s) decide some open request?"""
+        return bool(self.open_requests) and (now >= self._next_monotonic or self.progress.some_silent)
 
     def _may_time_out(self) -> bool:
         progress = self.progress

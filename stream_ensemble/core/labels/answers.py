@@ -23,7 +23,7 @@ from stream_ensemble.core.labels.outputs import Outputs
 from stream_ensemble.core.labels.records import Answer
 from stream_ensemble.core.learning import credit_block
 from stream_ensemble.errors import RecordError, StateError
-from stream_ensemble.messages import Credit, CreditBlock
+from stream_ensemble.messages import UNREADABLE, Credit, CreditBlock, Name
 
 #: Stands in a fused record's bytes exactly when it carries credit blocks (or, harmlessly, by chance).
 _CARRIES_BLOCKS = b'"blocks"'
@@ -66,7 +66,7 @@ class _Written(Struct):
     """The same in the record."""
 
     components: dict[str, list[float]]
-    segment: str | None = None
+    segment: Name | None = None
     credit: Credit | None = None
     shadow: tuple[str, ...] = ()
     warm: dict[str, float] | None = None
@@ -159,7 +159,7 @@ def _written(answer: Answer) -> _Written:
     decode = _decode if answer.value[:1] < _ROWS_BEGIN else _decode_row
     try:
         return decode(answer.value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         detail = f"fused record at offset {answer.offset}: {error}"
         raise RecordError("fused-unreadable", detail) from error
 

@@ -9,7 +9,6 @@ and what they mean, is the algorithm's.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_ensemble.errors import StateError
+from stream_ensemble.messages import UNREADABLE
 
 Vector = NDArray[np.float64]
 #: Starts the names of arrays that are not per member.
@@ -155,15 +155,29 @@ def from_bytes(raw: bytes) -> Contribution:
         raise StateError(f"contribution of version {body[0]}, expected {_FORMAT[0]}")
     try:
         written = msgspec.msgpack.decode(body[1:], type=_Written)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise StateError(f"contribution cannot be read: {error}") from None
-    return Contribution(
-        written.members,
-        _vectors(written.sums),
-        _vectors(written.maxima),
-        _count(written.n),
-        _finite(written.clock),
+    return sound(
+        Contribution(
+            written.members,
+            _vectors(written.sums),
+            _vectors(written.maxima),
+            _count(written.n),
+            _finite(written.clock),
+        )
     )
+
+
+def sound(part: Contribution) -> Contribution:
+    """``part`` if its arrays are as long as it has members.
+
+    Raises:
+        StateError: one is not.
+    """
+    for name, array in (*part.sums.items(), *part.maxima.items()):
+        if not name.startswith(PER_ARM) and len(array) != len(part.members):
+            raise StateError(f"array {name!r} has {len(array)} numbers for {len(part.members)} members")
+    return part
 
 
 def to_base64(arrays: Mapping[str, Vector]) -> dict[str, str]:
@@ -179,7 +193,7 @@ def from_base64(arrays: Mapping[str, str]) -> dict[str, Vector]:
     """
     try:
         return _vectors({name: base64.b64decode(text, validate=True) for name, text in arrays.items()})
-    except binascii.Error as error:
+    except ValueError as error:
         raise StateError(f"an array of the weights record is not base64: {error}") from None
 
 

@@ -4,6 +4,7 @@ they come to the same, so that partitions which read two commands in another ord
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from functools import reduce
 
@@ -36,6 +37,8 @@ def checked(control: Control) -> Control:
         raise RecordError("missing-field", "pinned: needed with pin")
     if not any(control.pinned.weights.values()):
         raise RecordError("wrong-field", "pinned.weights: expected at least one above 0")
+    if not math.isfinite(sum(control.pinned.weights.values())):
+        raise RecordError("wrong-field", "pinned.weights: they do not add up to a finite number")
     block = control.pinned.credit
     if block is not None:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 
 import msgspec
@@ -43,11 +42,14 @@ def decode(digest: str, block: CreditBlock) -> Vector:
         raise StateError(f"credit block {digest}: its content gives another digest; it was changed")
     try:
         raw = base64.b64decode(block.values, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise StateError(f"credit block {digest}: not base64: {error}") from None
     if len(raw) % 8:
         raise StateError(f"credit block {digest}: {len(raw)} bytes are no whole number of float64")
     values = np.frombuffer(raw, "<f8").astype(np.float64)
-    if not np.isfinite(values).all():
-        raise StateError(f"credit block {digest}: a value is not finite")
+    # Each may be finite and their sum not, by which they are divided.
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(np.abs(values).sum())
+    if not finite:
+        raise StateError(f"credit block {digest}: its values do not add up to a finite number")
     return values

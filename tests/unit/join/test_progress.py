@@ -94,6 +94,21 @@ def test_the_time_in_which_nobody_looked_makes_nobody_silent(progress: Progress)
     assert progress.silent[0]
 
 
+def test_a_member_that_was_silent_before_nobody_looked_may_have_spoken_since(progress: Progress) -> None:
+    assert silent_after(progress, SEVERAL, [1.0, 2.0, 3.0])
+    assert progress.is_quiet(0, 3.1)
+    assert not progress.is_quiet(0, 6.1)
+    progress.at_end(0, 9.0, 7)
+    assert not progress.silent[0]
+    assert not progress.some_silent
+
+
+def test_just_now_is_three_of_the_usual_pauses_between_looks(progress: Progress) -> None:
+    assert silent_after(progress, SEVERAL, [1.0, 1.75, 2.5, 3.25])
+    assert progress.is_quiet(0, 5.5)
+    assert not progress.is_quiet(0, 5.51)
+
+
 def test_a_member_is_expected_from_the_first_request_on_not_from_the_last_record(progress: Progress) -> None:
     progress.read(0, 10, 7)
     progress.heard(0)

@@ -61,7 +61,7 @@ def ask(
 def at_end(state: PartitionJoin, moment: float) -> Decided:
     for topic, progress in enumerate(state.progress.topics):
         state.progress.at_end(topic, moment, progress.next_offset)
-    return state.advance()
+    return state.advance(moment)
 
 
 def test_nobody_is_given_up_before_the_deadline_and_all_are_after_it() -> None:
@@ -101,16 +101,29 @@ def test_a_dead_member_costs_a_silence_window_and_then_nothing() -> None:
     for moment in (3.0, 4.0, 4.5):
         at_end(state, moment)
     assert state.progress.silent.tolist() == [False, True]
-    predict(state, 0, b"quick", now=10.0, appended=300)
-    decided = state.advance()
+    predict(state, 0, b"quick", now=4.6, appended=300)
+    decided = state.advance(4.6)
     assert (decided.status.tolist(), decided.cause.tolist()) == ([Status.PARTIAL], [Cause.SILENT])
+
+
+def test_who_was_not_looked_for_just_now_is_waited_for_though_silent() -> None:
+    state = join()
+    predict(state, 1, b"first", now=0.0)
+    predict(state, 0, b"first", *(b"waits-%d" % n for n in range(4)), now=0.5)
+    for moment in (1.6, 2.0, 2.4, 2.8, 3.2, 3.6, 4.0):
+        at_end(state, moment)
+    assert state.progress.silent.tolist() == [False, True]
+    predict(state, 0, b"quick", now=6.0, appended=300, offset=10)
+    assert not len(state.advance(6.0))
+    assert not len(at_end(state, 6.1)), "it may have spoken while nobody looked"
+    assert at_end(state, 7.0).cause.tolist() == [Cause.DEADLINE]
 
 
 def test_below_the_quorum_a_silent_member_is_waited_for() -> None:
     state = join(quorum=2)
     state.progress.silent[1] = True
     predict(state, 0, b"r", now=0.0)
-    assert not len(state.advance())
+    assert not len(state.advance(0.0))
     decided = at_end(state, 1.0)
     assert decided.status.tolist() == [Status.EXPIRED]
 
@@ -203,7 +216,7 @@ def test_a_silent_required_member_is_waited_for() -> None:
     state = join(required=0b10)
     state.progress.silent[1] = True
     predict(state, 0, b"r", now=0.0)
-    assert not len(state.advance()), "below what makes an answer the whole deadline is waited"
+    assert not len(state.advance(0.0)), "below what makes an answer the whole deadline is waited"
     assert at_end(state, 1.0).status.tolist() == [Status.EXPIRED]
 
 

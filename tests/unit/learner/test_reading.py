@@ -27,7 +27,7 @@ def value(request_id: str, **more: Any) -> bytes:
 
 
 def read(*records: Record, partition: int) -> Labels:
-    reader = FeedbackReader("feedback", partition, PARTITIONS)
+    reader = FeedbackReader("feedback", partition, PARTITIONS, 3, 1e-3)
     offsets = np.arange(100, 100 + len(records))
     return reader.read(Columns(list(records), offsets, offsets * 10))
 

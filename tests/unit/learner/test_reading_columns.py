@@ -72,7 +72,9 @@ def single(request_id: str) -> Row:
 
 def read(*found: Row) -> Labels:
     offsets = np.arange(100, 100 + len(found))
-    return FeedbackReader("feedback", HERE, PARTITIONS).read(Columns(list(found), offsets, offsets * 10))
+    return FeedbackReader("feedback", HERE, PARTITIONS, 3, 1e-3).read(
+        Columns(list(found), offsets, offsets * 10)
+    )
 
 
 def said(form: Form, record: Any) -> list[Feedback]:

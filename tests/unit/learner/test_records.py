@@ -55,7 +55,11 @@ def test_an_original_reads_back_to_the_byte() -> None:
 
 def test_a_contribution_reads_back_to_the_bit() -> None:
     part = Contribution(
-        ("a", "b"), {"R": np.array([0.1, -1e300]), "V": np.array([5e-324])}, {"B": np.array([3.0])}, 9, 2.5
+        ("a", "b"),
+        {"R": np.array([0.1, -1e300]), "V": np.array([5e-324, 0.0])},
+        {"B": np.array([3.0, 1.0])},
+        9,
+        2.5,
     )
     key, order = Key("class", "north"), Order(1, 2, 3)
     found_key, found_order, algorithm, found = decode_weights(encode_weights(key, 4, order, "ml_poly", part))
