@@ -80,10 +80,14 @@ def rewritten(old: str, new: str) -> Callable[[Any], Any]:
 
 
 def _zombie(seed: int) -> Schedule:
-    """A fuser is stopped just long enough to lose its partitions, and comes back at once."""
+    """Fusers by turns are stopped just long enough to lose their partitions, and come back at once."""
     rng = random.Random(seed)
-    length = SESSION_S + 0.15 + 0.6 * rng.random()
-    return Schedule(seed, instead=(Fault(0.5 + 0.9 * rng.random(), "freeze", f"fuse-{seed % 2}", length),))
+    at, faults = 0.5 + 0.5 * rng.random(), []
+    for turn in range(3):
+        length = SESSION_S + 0.15 + 0.6 * rng.random()
+        faults.append(Fault(at, "freeze", f"fuse-{(seed + turn) % 2}", length))
+        at += length + 0.6
+    return Schedule(seed, instead=tuple(faults))
 
 
 def _refused(seed: int) -> Schedule:
