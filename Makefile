@@ -102,7 +102,7 @@ chaos: $(STAMP) $(SERVERS) ## SEEDS=N runs of real workers, Kafka and Redis unde
 	@python -m tests.chaos $(if $(SEED),--seed $(SEED),--seeds $(if $(filter-out file,$(origin SEEDS)),$(SEEDS),3) $(if $(FIRST),--first $(FIRST))) $(if $(MODE),--mode $(MODE)) $(if $(SPACED),--spaced $(SPACED))
 
 .PHONY: bench
-bench: $(READY) $(SERVERS) ## measure (BENCH_ARGS="throughput | columnar | latency | workers | open | start | segments | all ...")
+bench: $(READY) $(SERVERS) ## measure (BENCH_ARGS="throughput | columnar | latency | workers | open | start | segments | labels | label_latency | credit | all ...")
 	python -m benchmarks $(BENCH_ARGS)
 
 # Where the recorded streams are: letter.npz, weather.npz, bike.npz.

@@ -9,6 +9,9 @@ import sys
 from collections.abc import Callable
 
 from benchmarks.columnar import columnar
+from benchmarks.credit import credit
+from benchmarks.label_latency import label_latency
+from benchmarks.labels import labels
 from benchmarks.latency import latency
 from benchmarks.open_requests import open_requests
 from benchmarks.options import Options
@@ -26,6 +29,9 @@ WHAT: dict[str, Callable[[Options], int]] = {
     "open": open_requests,
     "start": start,
     "segments": segments,
+    "labels": labels,
+    "label_latency": label_latency,
+    "credit": credit,
 }
 
 

@@ -118,16 +118,9 @@ class FeedbackReader:
             read.forwarded[len(read.ids)] = offset, appended, 0
             appended, origin = moved.appended, _origin(moved)
         read.ids.append(key)
+        text, original = label.request_id, partial(pack, record)
         read.labels.append(
-            Feedback(
-                label.request_id,
-                label.label,
-                label.revision,
-                label.weight,
-                appended,
-                origin,
-                partial(pack, record),
-            )
+            _new_label((text, label.label, label.revision, label.weight, appended, origin, original))
         )
 
     def _read_control(self, read: _Read, record: Any, offset: int, appended: int, error: RecordError) -> None:

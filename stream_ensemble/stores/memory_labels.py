@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.records import Answer, Verdict
@@ -32,6 +33,10 @@ class MemoryLabelStore:
     def verdict(self, request_id: str) -> Verdict | None:
         """See ``Known``."""
         return self._verdicts.get(request_id) or self._parked.get(request_id)
+
+    def look_up(self, request_ids: Sequence[str]) -> list[tuple[Verdict | None, Answer | None]]:
+        """See ``Known``."""
+        return [(self.verdict(request_id), self.answer(request_id)) for request_id in request_ids]
 
     def block(self, digest: str) -> CreditBlock | None:
         """See ``Known``."""

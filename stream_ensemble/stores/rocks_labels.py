@@ -1,8 +1,8 @@
 """Labels in RocksDB: one database per partition, a few megabytes of memory, one write batch per flush.
 
 Keys, by their first byte: ``a`` answer by request id, ``v`` verdict by request id, ``b`` credit block by
-digest, ``t`` what shadows said late by request id; ``A``, ``V``, ``B``, ``T`` the same by time, for expiry;
-``P`` parked labels by time; ``=`` the position.
+digest, ``t`` what shadows said late by request id; ``A``, ``V``, ``B``, ``T`` lists of the same by the oldest
+time in each, for expiry; ``P`` parked labels by time; ``=`` the position.
 Times are eight bytes, the most significant first, so that the order of keys is the order of time.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from struct import Struct as Layout
 
@@ -30,8 +30,11 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode_verdict = msgspec.msgpack.Decoder(Verdict).decode
 _decode_block = msgspec.msgpack.Decoder(tuple[int, CreditBlock]).decode
 _decode_trials = msgspec.msgpack.Decoder(dict[str, Trial]).decode
+_decode_list = msgspec.msgpack.Decoder(list[tuple[int, bytes]]).decode
 _decode_position = msgspec.msgpack.Decoder(Position).decode
 
+#: Names in one list by time: a key and a value for each would cost as much as what they name.
+_LISTED = 1000
 #: How many directories are tried: a stopped process keeps its lock, and its successor must not wait for it.
 _DIRECTORIES = 16
 
@@ -69,6 +72,16 @@ class RocksLabelStore:
         raw = self._db.get(b"v" + request_id.encode())
         return None if raw is None else _decode_verdict(raw)
 
+    def look_up(self, request_ids: Sequence[str]) -> list[tuple[Verdict | None, Answer | None]]:
+        """See ``Known``."""
+        names = [request_id.encode() for request_id in request_ids]
+        verdicts = self._db.get([b"v" + name for name in names])
+        answers = self._db.get([b"a" + name for name in names])
+        return [
+            (raw and _decode_verdict(raw), None if kept is None else _answer(kept))
+            for raw, kept in zip(verdicts, answers, strict=True)
+        ]
+
     def block(self, digest: str) -> CreditBlock | None:
         """See ``Known``."""
         raw = self._db.get(b"b" + digest.encode())
@@ -102,20 +115,24 @@ class RocksLabelStore:
     def write(self, changes: Changes, position: Position) -> None:
         """See ``LabelStore``."""
         batch = WriteBatch(raw_mode=True)
+        times: list[tuple[int, bytes]] = []
         for request_id, answer in changes.answers.items():
             name = request_id.encode()
             batch.put(b"a" + name, _ANSWER.pack(answer.offset, answer.appended) + answer.value)
-            batch.put(self._by_time(b"A", answer.appended, name), b"")
+            times.append((answer.appended, name))
+        self._list(batch, b"A", times)
+        times = []
         for digest, (carried, block) in changes.blocks.items():
             batch.put(b"b" + digest.encode(), _encode((carried, block)))
-            batch.put(self._by_time(b"B", carried, digest.encode()), b"")
-        parked = self._parked_count
-        for request_id, verdict in changes.verdicts.items():
-            parked += self._put_verdict(batch, request_id, verdict)
+            times.append((carried, digest.encode()))
+        self._list(batch, b"B", times)
+        parked = self._parked_count + self._put_verdicts(batch, changes)
+        times = []
         for request_id, late in changes.late.items():
             name = request_id.encode()
             batch.put(b"t" + name, _encode({**self.trials(request_id), **late}))
-            batch.put(self._by_time(b"T", newest(late), name), b"")
+            times.append((newest(late), name))
+        self._list(batch, b"T", times)
         batch.put(_POSITION, _encode(position))
         self._db.write(batch)
         self._parked_count = parked
@@ -124,18 +141,11 @@ class RocksLabelStore:
     def expire(self, appended_before: int, limit: int) -> int:
         """See ``LabelStore``."""
         batch = WriteBatch(raw_mode=True)
-        gone = 0
-        for key in self._scan(b"A", appended_before):
-            if gone == limit:
-                break
-            answer = self.answer(key[9:].decode())
-            if answer is not None and answer.appended < appended_before:
-                batch.delete(b"a" + key[9:])
-            batch.delete(key)
-            gone += 1
-        self._expire_verdicts(batch, appended_before, limit)
-        self._expire_blocks(batch, appended_before, limit)
-        self._expire_trials(batch, appended_before, limit)
+        gone = self._expire(batch, b"A", (appended_before, limit), lambda raw: _ANSWER.unpack_from(raw)[1])
+        self._expire(batch, b"V", (appended_before, limit), _learned_at)
+        self._expire(batch, b"B", (appended_before, limit), lambda raw: _decode_block(raw)[0])
+        if self._has_trials:
+            self._expire(batch, b"T", (appended_before, limit), lambda raw: newest(_decode_trials(raw)))
         self._db.write(batch)
         return gone
 
@@ -152,43 +162,69 @@ class RocksLabelStore:
         """See ``LabelStore``."""
         self._db.close()
 
-    def _put_verdict(self, batch: WriteBatch, request_id: str, verdict: Verdict | None) -> int:
-        """Put a verdict and its place in time; returns by how much the number of parked labels grew."""
-        name = request_id.encode()
-        grew = 0
-        before = self.verdict(request_id)
-        if before is not None and not before.learned:
-            batch.delete(self._by_time(b"P", before.appended, name))
-            grew -= 1
-        if verdict is None:
-            batch.delete(b"v" + name)
-            return grew
-        batch.put(b"v" + name, _encode(verdict))
-        batch.put(self._by_time(b"V" if verdict.learned else b"P", verdict.appended, name), b"")
-        return grew + (not verdict.learned)
+    def _put_verdicts(self, batch: WriteBatch, changes: Changes) -> int:
+        """Put verdicts and their places in time; returns by how much the number of parked labels grew."""
+        for request_id, before in changes.unparked.items():
+            batch.delete(self._by_time(b"P", before, request_id.encode()))
+        grew, times = -len(changes.unparked), []
+        for request_id, verdict in changes.verdicts.items():
+            name = request_id.encode()
+            if verdict is None:
+                batch.delete(b"v" + name)
+                continue
+            batch.put(b"v" + name, _encode(verdict))
+            if verdict.learned:
+                times.append((verdict.appended, name))
+            else:
+                batch.put(self._by_time(b"P", verdict.appended, name), b"")
+                grew += 1
+        self._list(batch, b"V", times)
+        return grew
 
-    def _expire_verdicts(self, batch: WriteBatch, appended_before: int, limit: int) -> None:
-        for _, key in zip(range(limit), self._scan(b"V", appended_before), strict=False):
-            verdict = self.verdict(key[9:].decode())
-            if verdict is not None and verdict.learned and verdict.appended < appended_before:
-                batch.delete(b"v" + key[9:])
-            batch.delete(key)
+    def _list(self, batch: WriteBatch, kind: bytes, times: Sequence[tuple[int, bytes]]) -> None:
+        """Put names by time, in lists, each at its oldest."""
+        # No two keys are alike: every batch writes something, so the sequence grows with it.
+        number = self._db.latest_sequence_number()
+        for begin in range(0, len(times), _LISTED):
+            some = times[begin : begin + _LISTED]
+            place = _TIME.pack(number) + _TIME.pack(begin)
+            batch.put(self._by_time(kind, min(some)[0], place), _encode(some))
 
-    def _expire_blocks(self, batch: WriteBatch, appended_before: int, limit: int) -> None:
-        for _, key in zip(range(limit), self._scan(b"B", appended_before), strict=False):
-            raw = self._db.get(b"b" + key[9:])
-            if raw is not None and _decode_block(raw)[0] < appended_before:
-                batch.delete(b"b" + key[9:])
-            batch.delete(key)
+    def _expire(
+        self, batch: WriteBatch, kind: bytes, bounds: tuple[int, int], time_of: Callable[[bytes], int | None]
+    ) -> int:
+        """Delete what is older than the first of ``bounds``, looking at no more names than the second;
+        returns how many went.
 
-    def _expire_trials(self, batch: WriteBatch, appended_before: int, limit: int) -> None:
-        if not self._has_trials:
-            return
-        for _, key in zip(range(limit), self._scan(b"T", appended_before), strict=False):
-            late = self.trials(key[9:].decode())
-            if late and newest(late) < appended_before:
-                batch.delete(b"t" + key[9:])
+        Args:
+            time_of: when what stands under a name expires; None: never, or not by this list.
+        """
+        before, left = bounds
+        gone, stay = 0, []
+        for key, listed in self._lists(kind, before):
+            due = [name for time, name in listed if time < before][:left]
+            # Who comes last goes on being listed where the limit is reached.
+            taken = set(due)
+            stay += [item for item in listed if item[0] >= before or item[1] not in taken]
+            left -= len(due)
+            for name, raw in zip(due, self._db.get([kind.lower() + name for name in due]), strict=True):
+                time = None if raw is None else time_of(raw)
+                # What was written again since stands in a newer list too.
+                if time is not None and time < before:
+                    batch.delete(kind.lower() + name)
+                    gone += 1
             batch.delete(key)
+            if not left:
+                break
+        self._list(batch, kind, stay)
+        return gone
+
+    def _lists(self, kind: bytes, before: int) -> Iterator[tuple[bytes, list[tuple[int, bytes]]]]:
+        """Lists that hold something older, oldest first, by key: times and names."""
+        for key in self._scan(kind, before):
+            value = self._db.get(key)
+            # Older versions had a key for each name.
+            yield key, _decode_list(value) if value else [(_TIME.unpack_from(key, 1)[0], key[9:])]
 
     def _scan(self, kind: bytes, before: int | None) -> Iterator[bytes]:
         """Keys of one kind by time, oldest first, up to ``before`` (ms)."""
@@ -244,7 +280,8 @@ def _options() -> Options:
     blocks.set_block_cache(Cache(8 << 20))
     options = Options(raw_mode=True)
     options.set_block_based_table_factory(blocks)
-    options.set_compression_type(DBCompressionType.lz4())
+    # Digits of numbers and ids, which hardly shrink; packing and unpacking them would cost more than reading.
+    options.set_compression_type(DBCompressionType.none())
     options.set_write_buffer_size(8 << 20)
     options.set_max_open_files(256)
     options.set_keep_log_file_num(2)
@@ -254,3 +291,8 @@ def _options() -> Options:
 def _answer(raw: bytes) -> Answer:
     offset, appended = _ANSWER.unpack_from(raw)
     return Answer(offset, appended, raw[_ANSWER.size :])
+
+
+def _learned_at(raw: bytes) -> int | None:
+    verdict = _decode_verdict(raw)
+    return verdict.appended if verdict.learned else None

@@ -167,6 +167,62 @@ def test_expiry_is_bounded(store: LabelStore) -> None:
     assert [store.expire(100, 4) for _ in range(4)] == [4, 4, 2, 0]
 
 
+def test_many_are_looked_up_at_once_as_one_by_one(store: LabelStore) -> None:
+    changes = Changes(store)
+    changes.answers = {"both": Answer(7, 1000, b"x"), "answer": Answer(8, 1001, b"")}
+    changes.decide("both", learned())
+    changes.decide("waits", parked(77))
+    store.write(changes, HERE)
+    newer = Changes(store)
+    newer.answers["waits"] = Answer(9, 1002, b"new")
+    newer.decide("both", None)
+    for known in (store, newer):
+        names = ["nobody", "waits", "both", "answer", "both"]
+        one_by_one = [(known.verdict(name), known.answer(name)) for name in names]
+        assert known.look_up(names) == one_by_one
+    assert newer.look_up(["waits", "both"]) == [
+        (parked(77), Answer(9, 1002, b"new")),
+        (None, Answer(7, 1000, b"x")),
+    ]
+
+
+def test_every_one_of_thousands_written_together_expires_at_its_own_time(store: LabelStore) -> None:
+    changes = Changes(store)
+    # Out of order, so that no list of them is due as a whole.
+    changes.answers = {f"r{n}": Answer(n, n * 7919 % 2500, b"") for n in range(2500)}
+    for n in range(2500):
+        changes.decide(f"r{n}", learned(appended=n * 7919 % 2500))
+    store.write(changes, HERE)
+    left = 2500
+    for before in (0, 1, 700, 701, 2499, 2600):
+        expected = left - max(0, 2500 - before)
+        assert store.expire(before, 10_000) == expected
+        left -= expected
+        kept = [n for n in range(2500) if store.answer(f"r{n}") is not None]
+        assert kept == [n for n in range(2500) if n * 7919 % 2500 >= before]
+        assert kept == [n for n in range(2500) if store.verdict(f"r{n}") is not None]
+    assert store.expire(2**40, 10_000) == 0
+
+
+def test_a_label_parked_and_learned_within_one_flush_was_never_parked(store: LabelStore) -> None:
+    changes = Changes(store)
+    changes.decide("r", parked(10))
+    changes.decide("r", learned(appended=10))
+    store.write(changes, HERE)
+    assert store.parked_count() == 0
+    changes = Changes(store)
+    changes.decide("r", parked(20))
+    changes.decide("r", parked(30))
+    store.write(changes, HERE)
+    assert store.parked(2**40, 10) == [("r", parked(30))]
+    changes = Changes(store)
+    changes.decide("r", learned(appended=30))
+    changes.decide("r", parked(40))
+    changes.decide("r", None)
+    store.write(changes, HERE)
+    assert (store.parked_count(), store.parked(2**40, 10)) == (0, [])
+
+
 def test_clear_forgets_everything(store: LabelStore) -> None:
     changes = Changes(store)
     changes.answers["r"] = Answer(1, 1, b"")
@@ -213,6 +269,20 @@ def test_a_directory_that_is_held_is_left_to_its_holder(tmp_path: Path) -> None:
     assert second.position() is None
     first.close()
     second.close()
+
+
+def test_what_an_older_version_listed_name_by_name_expires_as_well(tmp_path: Path) -> None:
+    store = RocksLabelStore(tmp_path / "0")
+    old = {
+        b"ar": (7).to_bytes(8, "big") + (50).to_bytes(8, "big"),
+        b"A" + (50).to_bytes(8, "big") + b"r": b"",
+    }
+    for key, value in old.items():
+        store._db.put(key, value)
+    assert store.answer("r") == Answer(7, 50, b"")
+    assert (store.expire(50, 10), store.expire(51, 10)) == (0, 1)
+    assert store.answer("r") is None
+    store.close()
 
 
 def test_a_damaged_store_is_begun_anew(tmp_path: Path) -> None:

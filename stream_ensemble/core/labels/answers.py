@@ -1,12 +1,16 @@
 """What is kept of a fused record until a label comes: the outputs and the credit it was made with.
 
-A single record is kept as it came, for reading it costs more than keeping it. Of a row of a columnar one only
-this part is kept, and never as a text, which is slower to make and to read.
+It is read once, when it comes, and kept as numbers behind what answers alike have in common: a quarter of the
+record, and a label finds it without reading JSON. A single record that cannot be read is kept as it came, for
+its label to say so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
+from itertools import chain
+from struct import Struct as Layout
 from typing import Any
 
 import msgspec
@@ -15,6 +19,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from stream_ensemble.core.labels.changes import Changes
+from stream_ensemble.core.labels.outputs import Outputs
 from stream_ensemble.core.labels.records import Answer
 from stream_ensemble.core.learning import credit_block
 from stream_ensemble.errors import RecordError, StateError
@@ -22,14 +27,43 @@ from stream_ensemble.messages import UNREADABLE, Credit, CreditBlock, Name
 
 #: Stands in a fused record's bytes exactly when it carries credit blocks (or, harmlessly, by chance).
 _CARRIES_BLOCKS = b'"blocks"'
-#: No JSON begins with such a byte; a map in MessagePack does.
+#: No JSON begins with such a byte; a map in MessagePack, in which older versions kept rows, does.
 _ROWS_BEGIN = b"\x80"
+#: Nothing in JSON or MessagePack begins with this one. Behind it the length of the head.
+_PACKED = b"\xc1"
+_LENGTH = Layout("<I")
+_HEAD_AT = len(_PACKED) + _LENGTH.size
+
+
+class Head(Struct, frozen=True, array_like=True):
+    """What is kept of a fused record beside the outputs, which have ``classes`` numbers each."""
+
+    members: tuple[str, ...]
+    classes: int
+    segment: str | None
+    credit: Credit | None
+    shadow: tuple[str, ...] = ()
+    warm: dict[str, float] | None = None
 
 
 class Credited(Struct, omit_defaults=True):
     """The part of a fused record that the learner needs. Of ``components`` those in ``shadow`` are no part of
     the answer.
+
+    Attributes:
+        head: the bytes that all answers have in common which differ in their outputs only; empty: not known.
     """
+
+    components: Mapping[str, list[float]]
+    segment: str | None = None
+    credit: Credit | None = None
+    shadow: tuple[str, ...] = ()
+    warm: dict[str, float] | None = None
+    head: bytes = b""
+
+
+class _Written(Struct):
+    """The same in the record."""
 
     components: dict[str, list[float]]
     segment: Name | None = None
@@ -38,9 +72,11 @@ class Credited(Struct, omit_defaults=True):
     warm: dict[str, float] | None = None
 
 
-_decode = msgspec.json.Decoder(Credited).decode
-_decode_row = msgspec.msgpack.Decoder(Credited).decode
-_encode_row = msgspec.msgpack.Encoder().encode
+_decode = msgspec.json.Decoder(_Written).decode
+_decode_row = msgspec.msgpack.Decoder(_Written).decode
+_encode_head = msgspec.msgpack.Encoder().encode
+_decode_head = msgspec.msgpack.Decoder(Head).decode
+_layout = lru_cache(256)(lambda count: Layout(f"<{count}d"))
 
 
 def rows_kept(
@@ -58,10 +94,48 @@ def rows_kept(
         outputs: R x A x C.
         credit: digests only.
     """
-    return [
-        _encode_row(Credited(dict(zip(members, row, strict=True)), segment, credit, shadow, warm))
-        for row in outputs.tolist()
-    ]
+    rows, _, classes = outputs.shape
+    before = _before(Head(members, classes, segment, credit, shadow, warm))
+    numbers = np.ascontiguousarray(outputs, "<f8").reshape(rows, -1)
+    return [before + row.tobytes() for row in numbers]
+
+
+def _packed(found: _Written) -> bytes | None:
+    """What is kept of a single one; None where its outputs are not of one length."""
+    outputs = found.components.values()
+    lengths = set(map(len, outputs))
+    if len(lengths) > 1:
+        return None
+    classes = lengths.pop() if lengths else 0
+    members, credit = tuple(found.components), found.credit
+    if credit is not None and credit.blocks:
+        credit = msgspec.structs.replace(credit, blocks=None)
+    if found.warm:
+        before = _before(Head(members, classes, found.segment, credit, found.shadow, found.warm))
+    else:
+        before = _before_alike(members, classes, found.segment, credit, found.shadow)
+    return before + _layout(len(members) * classes).pack(*chain.from_iterable(outputs))
+
+
+def _before(head: Head) -> bytes:
+    raw = _encode_head(head)
+    return _PACKED + _LENGTH.pack(len(raw)) + raw
+
+
+@lru_cache(4096)
+def _before_alike(
+    members: tuple[str, ...],
+    classes: int,
+    segment: str | None,
+    credit: Credit | None,
+    shadow: tuple[str, ...],
+) -> bytes:
+    return _before(Head(members, classes, segment, credit, shadow))
+
+
+@lru_cache(4096)
+def _head_of(raw: bytes) -> Head:
+    return _decode_head(raw)
 
 
 def credited(answer: Answer) -> Credited:
@@ -70,6 +144,18 @@ def credited(answer: Answer) -> Credited:
     Raises:
         RecordError: ``fused-unreadable``: it was no fused record.
     """
+    value = answer.value
+    if value[:1] != _PACKED:
+        found = _written(answer)
+        return Credited(found.components, found.segment, found.credit, found.shadow, found.warm)
+    end = _HEAD_AT + _LENGTH.unpack_from(value, len(_PACKED))[0]
+    raw = value[_HEAD_AT:end]
+    head = _head_of(raw)
+    outputs = Outputs(head.members, value[end:])
+    return Credited(outputs, head.segment, head.credit, head.shadow, head.warm, raw)
+
+
+def _written(answer: Answer) -> _Written:
     decode = _decode if answer.value[:1] < _ROWS_BEGIN else _decode_row
     try:
         return decode(answer.value)
@@ -78,17 +164,26 @@ def credited(answer: Answer) -> Credited:
         raise RecordError("fused-unreadable", detail) from error
 
 
-def keep_answer(changes: Changes, request_id: str, answer: Answer) -> None:
+def keep_answer(changes: Changes, request_id: str, answer: Answer) -> Answer:
     """Keep a single fused record and the credit blocks in it and teach nothing: what a refill of the store
-    needs.
+    needs. Returns what is kept of it.
 
     Raises:
         RecordError: the record says that it carries credit blocks and cannot be read.
     """
-    if _CARRIES_BLOCKS in answer.value:
-        credit = credited(answer).credit
-        _keep_blocks(changes, (credit and credit.blocks) or {}, answer.appended)
+    try:
+        found = _written(answer)
+    except RecordError:
+        if _CARRIES_BLOCKS in answer.value:
+            raise
+    else:
+        if found.credit is not None and found.credit.blocks:
+            _keep_blocks(changes, found.credit.blocks, answer.appended)
+        packed = _packed(found)
+        if packed is not None:
+            answer = Answer(answer.offset, answer.appended, packed)
     changes.answers[request_id] = answer
+    return answer
 
 
 def keep_answers(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from stream_ensemble.core.labels.records import Answer, DeadLabel, Known, Verdict
 from stream_ensemble.messages import CreditBlock, Trial
@@ -18,6 +20,8 @@ class Changes:
         verdicts: what became of labels; None: a parked label that was given up.
         dead: labels for the dead-letter topic.
         late: what shadows said of requests after their end, by request id and member.
+        unparked: labels that are stored as parked and are so no more, with their append time (ms).
+        sound: heads of answers (see ``Credited``) that labels can be charged against, with the generation.
         counts: what happened, by word, for the metrics.
     """
 
@@ -26,21 +30,43 @@ class Changes:
         self.answers: dict[str, Answer] = {}
         self.blocks: dict[str, tuple[int, CreditBlock]] = {}
         self.verdicts: dict[str, Verdict | None] = {}
+        self.unparked: dict[str, int] = {}
         self.dead: list[DeadLabel] = []
         self.late: dict[str, dict[str, Trial]] = {}
+        self.sound: dict[bytes, int] = {}
         self.counts: Counter[str] = Counter()
         self._parked_more = 0
         self._found: dict[str, CreditBlock] = {}
+        self._at_hand: dict[str, tuple[Verdict | None, Answer | None]] = {}
 
     def answer(self, request_id: str) -> Answer | None:
         """See ``Known``."""
-        return self.answers.get(request_id) or self._stored.answer(request_id)
+        here = self.answers.get(request_id)
+        if here is not None:
+            return here
+        at_hand = self._at_hand.get(request_id)
+        return self._stored.answer(request_id) if at_hand is None else at_hand[1]
 
     def verdict(self, request_id: str) -> Verdict | None:
         """See ``Known``."""
         if request_id in self.verdicts:
             return self.verdicts[request_id]
-        return self._stored.verdict(request_id)
+        at_hand = self._at_hand.get(request_id)
+        return self._stored.verdict(request_id) if at_hand is None else at_hand[0]
+
+    def look_up(self, request_ids: Sequence[str]) -> list[tuple[Verdict | None, Answer | None]]:
+        """See ``Known``."""
+        with self.at_hand(request_ids):
+            return [(self.verdict(request_id), self.answer(request_id)) for request_id in request_ids]
+
+    @contextmanager
+    def at_hand(self, request_ids: Sequence[str]) -> Iterator[None]:
+        """Look all of these up in what is stored at once, for as long as this lasts: one by one is slow."""
+        self._at_hand = dict(zip(request_ids, self._stored.look_up(request_ids), strict=True))
+        try:
+            yield
+        finally:
+            self._at_hand = {}
 
     def block(self, digest: str) -> CreditBlock | None:
         """See ``Known``."""
@@ -93,6 +119,8 @@ class Changes:
     def decide_after(self, before: Verdict | None, request_id: str, verdict: Verdict | None) -> None:
         """The same where it is known that ``before`` is what stands: that spares a look into the store."""
         self._parked_more += _is_parked(verdict) - _is_parked(before)
+        if before is not None and not before.learned and request_id not in self.verdicts:
+            self.unparked[request_id] = before.appended
         self.verdicts[request_id] = verdict
 
     def rest_on(self, stored: Known) -> None:

@@ -36,7 +36,7 @@ class Charge(NamedTuple):
 
     credit: Credit
     segment: str | None
-    components: dict[str, list[float]]
+    components: Mapping[str, list[float]]
     label: int
     weight: float
     sign: int
@@ -52,7 +52,7 @@ def take_answer(changes: Changes, rules: Rules, request_id: str, answer: Answer)
     Raises:
         RecordError: the record says that it carries credit blocks and cannot be read.
     """
-    keep_answer(changes, request_id, answer)
+    answer = keep_answer(changes, request_id, answer)
     return _learn_waiting(changes, rules, request_id, answer) if changes.parked_count() else ()
 
 
@@ -73,27 +73,28 @@ def take_answers(
     return charges
 
 
-def take_labels(changes: Changes, rules: Rules, labels: Iterable[Feedback], fused_until: int) -> list[Charge]:
+def take_labels(changes: Changes, rules: Rules, labels: Sequence[Feedback], fused_until: int) -> list[Charge]:
     """Take labels in, in the order of the feedback topic.
 
     Args:
         fused_until: the largest append time (ms) of a fused record read so far; 0 if none.
     """
     charges: list[Charge] = []
-    for label in labels:
-        try:
-            charges += _take_label(changes, rules, label, fused_until)
-        except RecordError as error:
-            changes.refuse(
-                DeadLabel(
-                    error.reason,
-                    error.detail,
-                    label.request_id,
-                    label.appended,
-                    label.origin,
-                    label.original(),
+    with changes.at_hand([label.request_id for label in labels]):
+        for label in labels:
+            try:
+                charges += _take_label(changes, rules, label, fused_until)
+            except RecordError as error:
+                changes.refuse(
+                    DeadLabel(
+                        error.reason,
+                        error.detail,
+                        label.request_id,
+                        label.appended,
+                        label.origin,
+                        label.original(),
+                    )
                 )
-            )
     return charges
 
 
@@ -169,14 +170,8 @@ def _take_label(changes: Changes, rules: Rules, label: Feedback, fused_until: in
         RecordError: it cannot be used, and why.
     """
     request_id = label.request_id
-    new = Verdict(
-        learned=False,
-        label=rules.class_name(label.label),
-        revision=label.revision,
-        weight=label.weight,
-        appended=label.appended,
-        origin=label.origin,
-    )
+    name = rules.class_name(label.label)
+    new = Verdict(False, name, label.revision, label.weight, label.appended, label.origin)
     before = changes.verdict(request_id)
     if before is not None and new.place <= before.place:
         changes.counts["duplicate" if new.label == before.label else "superseded"] += 1
@@ -207,12 +202,16 @@ def _learn(
         raise _too_late(rules)
     corrected = before if before is not None and before.learned else None
     fused = credited(answer)
-    blocks = _blocks(changes, fused)
-    _check(rules, fused, blocks, corrected)
-    generation = blocks[0].generation if blocks else 0
-    learned = msgspec.structs.replace(new, learned=True, generation=generation, record=b"")
+    generation = changes.sound.get(fused.head) if corrected is None else None
+    if generation is None:
+        blocks = _blocks(changes, fused)
+        _check(rules, fused, blocks, corrected)
+        generation = blocks[0].generation if blocks else 0
+        if fused.head:
+            changes.sound[fused.head] = generation
+    learned = Verdict(True, new.label, new.revision, new.weight, new.appended, new.origin, generation)
     changes.decide_after(before, request_id, learned)
-    if fused.credit is None or not fused.components.keys() - set(fused.shadow):
+    if fused.credit is None or not _has_answer(fused):
         changes.counts["taught-nothing"] += 1
         return ()
     if corrected is not None and (corrected.label, corrected.weight) == (new.label, new.weight):
@@ -221,6 +220,10 @@ def _learn(
     changes.counts["learned" if corrected is None else "corrected"] += 1
     late = _late(changes, rules, request_id, fused, answer)
     return _charges(rules, fused, fused.credit, corrected, new, late)
+
+
+def _has_answer(fused: Credited) -> bool:
+    return bool(fused.components.keys() - set(fused.shadow) if fused.shadow else fused.components)
 
 
 def _charges(

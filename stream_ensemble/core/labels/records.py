@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from msgspec import Struct
@@ -79,6 +79,10 @@ class Known(Protocol):
 
     def verdict(self, request_id: str) -> Verdict | None:
         """What became of its newest label."""
+        ...
+
+    def look_up(self, request_ids: Sequence[str]) -> list[tuple[Verdict | None, Answer | None]]:
+        """Both of many requests at once."""
         ...
 
     def block(self, digest: str) -> CreditBlock | None:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_ensemble.core.labels.matching import Charge
+from stream_ensemble.core.labels.outputs import Outputs, stacked
 from stream_ensemble.core.learning.additive import Additive, Floats, Increments
 from stream_ensemble.core.learning.algorithm import Labelled, Trials
 from stream_ensemble.core.learning.calibration import calibrates
@@ -175,10 +176,19 @@ def _labelled(charges: Sequence[Charge], members: tuple[str, ...], clock: float)
     classes = _classes(charges)
     outputs = np.zeros((len(charges), len(column), classes))
     awake = np.zeros((len(charges), len(column)), np.bool_)
+    alike: dict[tuple[str, ...], list[tuple[int, Outputs]]] = {}
     for r, one in enumerate(charges):
-        for member, output in one.components.items():
+        components = one.components
+        if type(components) is Outputs:
+            alike.setdefault(components.members, []).append((r, components))
+            continue
+        for member, output in components.items():
             outputs[r, column[member]] = output
             awake[r, column[member]] = True
+    for answered, found in alike.items():
+        places = np.ix_([r for r, _ in found], [column[member] for member in answered])
+        outputs[places] = stacked([components for _, components in found])
+        awake[places] = True
     return Labelled(
         outputs=outputs,
         awake=awake,

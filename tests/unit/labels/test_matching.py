@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from stream_ensemble.core.labels.answers import keep_answer
+from stream_ensemble.core.labels.answers import credited, keep_answer
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.matching import Charge, give_up_orphans, take_answer, take_labels
 from stream_ensemble.core.labels.records import Answer, Feedback
@@ -345,7 +345,9 @@ def test_refilling_keeps_answers_and_blocks_and_teaches_nothing() -> None:
     keep_answer(learner.changes, "r", answer())
     assert learner.charges == []
     assert learner.changes.block(D1) == BLOCK
-    assert learner.changes.answer("r") == answer()
+    kept = learner.changes.answer("r")
+    assert kept is not None
+    assert (kept.offset, kept.appended, credited(kept).components) == (1, 100, OUTPUTS)
     learner.label(label("dog", revision=1))
     assert learner.signs == [(1, 1, True)]
     assert learner.changes.parked_count() == 0

@@ -1,0 +1,150 @@
+"""How long after its append a label's weights are in use, with a worker of each app at a paced load."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from benchmarks.contestants import Command, Run, new_run
+from benchmarks.label_log import ENSEMBLE, Progress, make_topics, settings_of, worker
+from benchmarks.label_paced import DELAY_S
+from benchmarks.measure import RunError, cpu_seconds
+from benchmarks.options import Options
+from benchmarks.rows import keep
+from benchmarks.servers import Servers, servers
+from benchmarks.tables import Bar, bars, say, spread, table
+from benchmarks.topics import drop_topics
+from benchmarks.weights_used import waited
+from stream_ensemble import config
+from stream_ensemble.embedded.process import ChildProcess
+
+#: Labels a second, and as many requests with four predictions each.
+_RATES = (5_000, 10_000, 20_000)
+_SECONDS = 15.0
+#: Not counted: the first seconds of a run, and the last, whose labels may lack an answer after them.
+_WARM_S, _LAST_S = 6.0, 2.0
+_LIMIT_S = 60.0
+_MOST_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """From a label's append to the first answer made with it; ``cores`` by fuser, learner, broker."""
+
+    p50_ms: float
+    p99_ms: float
+    longest_ms: float
+    labels: int
+    cores: tuple[float, ...]
+
+
+def label_latency(options: Options) -> int:
+    """Run it; returns the number of faults."""
+    found: dict[int, list[_Measured]] = {rate: [] for rate in _RATES}
+    faults = 0
+    with servers() as servers_:
+        for number in range(1, (options.rounds or 1) + 1):
+            for rate in _RATES:
+                try:
+                    found[rate].append(_once(servers_, rate, number, options.seconds or _SECONDS))
+                except RunError as error:
+                    say(f"  round {number}, {rate:,} labels/s: FAILED: {error}")
+                    faults += 1
+                    continue
+                if options.keep_rows:
+                    keep("label_latency", {"rate": rate, **asdict(found[rate][-1])})
+    _report(found)
+    return faults
+
+
+def _once(servers_: Servers, rate: int, number: int, seconds: float) -> _Measured:
+    run = new_run(servers_, f"label-latency-{rate}", number)
+    settings = settings_of(run, run.name)
+    make_topics(settings)
+    topics = config.topic_names(ENSEMBLE, settings.ensembles[ENSEMBLE])
+    total = int(rate * (_WARM_S + seconds + _LAST_S))
+    with (
+        worker(run, settings, "stream_ensemble.fuse") as fuse,
+        worker(run, settings, "stream_ensemble.learn") as learn,
+    ):
+        # Both have taken their partitions over before anything is published.
+        time.sleep(_WARM_S)
+        arguments = [servers_.bootstrap, ",".join(topics.predictions), topics.feedback, str(rate), str(total)]
+        publisher = Command([sys.executable, "-m", "benchmarks.label_paced", *arguments], {}).start(
+            run, "paced"
+        )
+        pids = [fuse.pid, learn.pid, servers_.broker_pid]
+        cores = _cores(pids, seconds)
+        _until_learned(run, settings, (fuse, learn), total)
+        publisher.wait(_LIMIT_S)
+    appended, waits = waited(servers_.bootstrap, topics.fused, topics.feedback, topics.weights)
+    drop_topics(servers_.bootstrap, run.name)
+    begin = appended.min() + _WARM_S
+    counted = waits[(appended >= begin) & (appended < begin + seconds - DELAY_S)]
+    if not np.isfinite(counted).all():
+        raise RunError(f"{np.isinf(counted).sum():,} of {len(counted):,} labels never showed in an answer")
+    p50, p99, longest = (np.quantile(counted, [0.5, 0.99, 1.0]) * 1000).round(1).tolist()
+    say(
+        f"  {run.name}: p50 {p50:.0f} ms, p99 {p99:.0f} ms, longest {longest:.0f} ms, {len(counted):,} labels"
+    )
+    return _Measured(p50, p99, longest, len(counted), cores)
+
+
+def _cores(pids: Sequence[int], seconds: float) -> tuple[float, ...]:
+    """CPU seconds a second of each, once the load is on."""
+    time.sleep(_WARM_S + DELAY_S)
+    before = [*map(cpu_seconds, pids)]
+    time.sleep(seconds - DELAY_S)
+    after = [*map(cpu_seconds, pids)]
+    return tuple(round((b - a) / (seconds - DELAY_S), 2) for a, b in zip(before, after, strict=True))
+
+
+def _until_learned(
+    run: Run, settings: config.Settings, processes: Sequence[ChildProcess], total: int
+) -> None:
+    progress = Progress(run.servers.bootstrap, settings)
+    deadline = time.monotonic() + _LIMIT_S
+    while progress.now().labels < total:
+        for process in processes:
+            if not process.running or time.monotonic() > deadline:
+                raise RunError(f"{process.name} does not get on:\n{process.output(2048)}")
+        time.sleep(0.2)
+    progress.close()
+
+
+def _report(found: Mapping[int, Sequence[_Measured]]) -> None:
+    measured = {rate: runs for rate, runs in found.items() if runs}
+    rows = [
+        [
+            f"{rate:,}",
+            *(spread([getattr(run, each) for run in runs]) for each in ("p50_ms", "p99_ms", "longest_ms")),
+            *(f"{statistics.median(cores):.2f}" for cores in zip(*(run.cores for run in runs), strict=True)),
+        ]
+        for rate, runs in measured.items()
+    ]
+    head = [
+        "labels/s",
+        "p50, ms",
+        "p99, ms",
+        "longest, ms",
+        "fuser, cores",
+        "learner, cores",
+        "broker, cores",
+    ]
+    table(head, rows)
+    bars(
+        [
+            Bar(
+                f"seconds to new weights in use, p99 at {rate:,}/s",
+                statistics.median(run.p99_ms for run in runs) / 1000,
+                _MOST_S,
+                most=True,
+            )
+            for rate, runs in measured.items()
+        ]
+    )
