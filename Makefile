@@ -98,8 +98,8 @@ MODE ?=
 SPACED ?=
 
 .PHONY: chaos
-chaos: $(STAMP) $(SERVERS) ## SEEDS=N runs of real workers, Kafka and Redis under faults; SEED=n, MODE=one|three brokers
-	@python -m tests.chaos $(if $(SEED),--seed $(SEED),--seeds $(if $(filter-out file,$(origin SEEDS)),$(SEEDS),3) $(if $(FIRST),--first $(FIRST))) $(if $(MODE),--mode $(MODE)) $(if $(SPACED),--spaced $(SPACED))
+chaos: $(STAMP) $(SERVERS) ## SEEDS=N runs of real workers, Kafka and Redis under faults; SEED=n, MODE=one|three brokers, DELIVERY=fenced|transactions
+	@python -m tests.chaos $(if $(SEED),--seed $(SEED),--seeds $(if $(filter-out file,$(origin SEEDS)),$(SEEDS),3) $(if $(FIRST),--first $(FIRST))) $(if $(MODE),--mode $(MODE)) $(if $(DELIVERY),--delivery $(DELIVERY)) $(if $(SPACED),--spaced $(SPACED))
 
 .PHONY: bench
 bench: $(READY) $(SERVERS) ## measure (BENCH_ARGS="throughput | columnar | latency | workers | open | start | segments | labels | label_latency | credit | all ...")
