@@ -96,6 +96,8 @@ fuzz: $(READY) ## MINUTES=N of nearly right bytes for every decoder, and of argu
 # A third of the runs has three brokers unless MODE says; SPACED=all or SPACED=kill-fuser,stop-broker: faults one by one.
 MODE ?=
 SPACED ?=
+# Answers are in transactions in every fourth seed unless DELIVERY says: fenced or transactions.
+DELIVERY ?=
 
 .PHONY: chaos
 chaos: $(STAMP) $(SERVERS) ## SEEDS=N runs of real workers, Kafka and Redis under faults; SEED=n, MODE=one|three brokers, DELIVERY=fenced|transactions
