@@ -38,7 +38,7 @@ def ours(
 
 def transacting() -> Contestant:
     """Ours with its answers in transactions."""
-    return ours("transactions", kafka={"delivery": "transactions"}, uncounted=True)
+    return ours("stream_ensemble_transactions", kafka={"delivery": "transactions"}, uncounted=True)
 
 
 def make_topics(run: Run) -> None:

@@ -78,6 +78,8 @@ class DeliveryMode:
     async def finish(self) -> None:
         """Wait until everything handed over is acknowledged, and in transactions committed too."""
         try:
+            for transactions in self._of.values():
+                transactions.hurry()
             await self._producer.flush()
             await asyncio.gather(*(transactions.finish() for transactions in self._of.values()))
             self._of.clear()

@@ -10,6 +10,7 @@ inputs' offsets until they are acknowledged, so nothing is lost; after a crash t
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -21,6 +22,8 @@ from stream_ensemble.kafka.chunks import Headers
 from stream_ensemble.kafka.fence import Fence
 from stream_ensemble.kafka.fenced_producer import Delivery, FencedProducer
 from stream_ensemble.kafka.transactional_output import Batch, TransactionalOutput
+
+log = logging.getLogger(__name__)
 
 Offsets = Mapping[TopicPartition, int]
 
@@ -50,7 +53,8 @@ class PartitionTransactions:
         self._acknowledged: dict[int, asyncio.Future[Any]] = {}
         self._committed: Offsets = {}
         self._committed_at = 0.0
-        self._finishing = asyncio.Event()
+        self._wanted = asyncio.Event()
+        self._finishing = False
         self._running: asyncio.Task[None] | None = None
 
     async def fence(self, transactional_id: str, partitions: Sequence[TopicPartition]) -> Fence:
@@ -106,9 +110,14 @@ class PartitionTransactions:
         self._producer.follow(tp, acknowledged)
         return batch
 
+    def hurry(self) -> None:
+        """Commit what is gathered now rather than at the interval's end."""
+        self._wanted.set()
+
     async def finish(self) -> None:
         """Commit what is gathered, for the last time, and disconnect."""
-        self._finishing.set()
+        self._finishing = True
+        self.hurry()
         if self._running is not None:
             await asyncio.wait([self._running])
         await self.abandon()
@@ -133,18 +142,23 @@ class PartitionTransactions:
         try:
             while True:
                 began = time.monotonic()
-                last = self._finishing.is_set()
+                last = self._finishing
+                self._wanted.clear()
                 await self._commit(offsets, last=last)
                 if last:
                     return
                 await self._pause(began + self._interval_s - time.monotonic())
         except Exception as error:
+            if self._finishing:
+                log.warning(
+                    "the last transaction of a partition failed, its inputs are read again: %r", error
+                )
             self._give_up(error)
             on_failure(error)
 
     async def _pause(self, seconds: float) -> None:
         try:
-            await asyncio.wait_for(self._finishing.wait(), max(seconds, 0.0))
+            await asyncio.wait_for(self._wanted.wait(), max(seconds, 0.0))
         except TimeoutError:
             return
 
