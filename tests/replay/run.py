@@ -175,13 +175,13 @@ async def _tools(world: World, outcome: Outcome) -> None:
     outcome.said["audit"] = "audit: the ledger balances; " + ", ".join(
         f"{name} {counts.get(name, 0):,}" for name in ("requests", "used", "late", "duplicate", *_LABELS)
     )
-    outcome.violations += _label_findings(counts, outcome.schedule.rows)
+    outcome.violations += label_findings(counts, outcome.schedule.rows)
 
 
 _LABELS = ("labels", "labels-learned", "labels-superseded")
 
 
-def _label_findings(counts: dict[str, int], rows: int) -> list[str]:
+def label_findings(counts: dict[str, int], rows: int) -> list[str]:
     """Every label was published and counts once; what it repeats or corrects does not count any more."""
     more = sum(map(len, twice_and_wrong(rows)))
     wanted = dict(zip(_LABELS, (rows + more, rows, more), strict=True))
