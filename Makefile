@@ -96,10 +96,12 @@ fuzz: $(READY) ## MINUTES=N of nearly right bytes for every decoder, and of argu
 # A third of the runs has three brokers unless MODE says; SPACED=all or SPACED=kill-fuser,stop-broker: faults one by one.
 MODE ?=
 SPACED ?=
+# Answers are in transactions in every fourth seed unless DELIVERY says: fenced or transactions.
+DELIVERY ?=
 
 .PHONY: chaos
-chaos: $(STAMP) $(SERVERS) ## SEEDS=N runs of real workers, Kafka and Redis under faults; SEED=n, MODE=one|three brokers
-	@python -m tests.chaos $(if $(SEED),--seed $(SEED),--seeds $(if $(filter-out file,$(origin SEEDS)),$(SEEDS),3) $(if $(FIRST),--first $(FIRST))) $(if $(MODE),--mode $(MODE)) $(if $(SPACED),--spaced $(SPACED))
+chaos: $(STAMP) $(SERVERS) ## SEEDS=N runs of real workers, Kafka and Redis under faults; SEED=n, MODE=one|three brokers, DELIVERY=fenced|transactions
+	@python -m tests.chaos $(if $(SEED),--seed $(SEED),--seeds $(if $(filter-out file,$(origin SEEDS)),$(SEEDS),3) $(if $(FIRST),--first $(FIRST))) $(if $(MODE),--mode $(MODE)) $(if $(DELIVERY),--delivery $(DELIVERY)) $(if $(SPACED),--spaced $(SPACED))
 
 .PHONY: bench
 bench: $(READY) $(SERVERS) ## measure (BENCH_ARGS="throughput | columnar | latency | workers | open | start | segments | labels | label_latency | credit | all ...")
