@@ -107,6 +107,14 @@ chaos: $(STAMP) $(SERVERS) ## SEEDS=N runs of real workers, Kafka and Redis unde
 bench: $(READY) $(SERVERS) ## measure (BENCH_ARGS="throughput | columnar | latency | workers | open | start | segments | labels | label_latency | credit | all ...")
 	python -m benchmarks $(BENCH_ARGS)
 
+# Class probabilities and labels, as `stream-ensemble backtest` reads them.
+STREAM ?=
+
+.PHONY: replay
+replay: $(READY) $(SERVERS) ## STREAM=FILE.npz through the whole system under faults, beside its backtest (RATE=N requests a second)
+	@[ -n "$(STREAM)" ] || { echo "name a recorded stream: make replay STREAM=FILE.npz" >&2; exit 2; }
+	@python -m tests.replay '$(STREAM)' $(if $(RATE),--rate $(RATE))
+
 # Where the recorded streams are: letter.npz, weather.npz, bike.npz.
 STREAMS ?=
 

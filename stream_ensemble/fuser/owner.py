@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import Any
 
 from aiokafka.structs import TopicPartition
@@ -25,6 +26,8 @@ from stream_ensemble.kafka.transport import ChunkApp, ChunkConsumer
 log = logging.getLogger(__name__)
 
 _TICK_S = 0.01
+#: Where nothing can be decided, evidence is noted each so many ticks.
+_IDLE_TICKS = 5
 #: A topic whose end was seen within this time has nothing to give at the moment.
 _AT_END_S = 1.0
 #: A fetch of columnar records alone may hold more requests than the cap: so many times it are borne while
@@ -105,11 +108,16 @@ class FuseOwner:
 
     async def keep_time(self) -> None:
         """Look at the evidence of all partitions again and again, until cancelled."""
-        while True:
+        for turn in count(1):
             await asyncio.sleep(_TICK_S)
             for (name, number), partition in list(self.partitions.items()):
-                if not partition.closed:
-                    await self._tick(self._ensembles[name], number, partition)
+                ensemble = self._ensembles[name]
+                if not partition.closed and (turn % _IDLE_TICKS == 0 or self._waits(ensemble, partition)):
+                    await self._tick(ensemble, number, partition)
+
+    def _waits(self, ensemble: FusedEnsemble, partition: FuserPartition) -> bool:
+        full = partition.join.open_requests >= ensemble.config.max_open_requests
+        return full or bool(self._held) or partition.waits(time.monotonic())
 
     async def _tick(self, ensemble: FusedEnsemble, number: int, partition: FuserPartition) -> None:
         consumer = self._consumer

@@ -302,6 +302,11 @@ class FuserPartition:
             self._send_aside()
         self._publish(joined([part for part in (*decided, self.join.advance(now)) if len(part)]))
 
+    def waits(self, now: float) -> bool:
+        """May :meth:`tick` at monotonic ``now`` (s) lead to anything but newer evidence?"""
+        join = self.join
+        return bool(self._leaving) or len(self.shadows) > 0 or join.is_due(now) or join.may_time_out()
+
     def relieve(self, count: int) -> None:
         """Decide the ``count`` oldest open requests, because no more can be held."""
         if not self.closed:
