@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
@@ -17,6 +18,8 @@ from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, KafkaError, 
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from stream_ensemble.errors import FencedError, ServerUnavailableError
+from stream_ensemble.kafka.batch_builder import batch_builder
+from stream_ensemble.kafka.frames import JoiningClient
 
 log = logging.getLogger(__name__)
 _FENCED = (ProducerFenced, InvalidProducerEpoch)
@@ -26,6 +29,7 @@ _TRANSACTION_TIMEOUT_MS = 20_000
 #: Longer than the broker waits: after it, whatever was begun is aborted.
 _COMMIT_S = 30.0
 _STOP_S = 5.0
+_PLACE = itemgetter(0)
 
 
 class Outgoing(NamedTuple):
@@ -65,6 +69,7 @@ class TransactionalOutput:
             max_batch_size=max_batch_bytes,
             compression_type=compression,
         )
+        self._producer._sender.client = JoiningClient(self._producer._sender.client)
 
     async def start(self) -> None:
         """Fence whoever used this transactional id before.
@@ -132,12 +137,12 @@ class TransactionalOutput:
 
     async def _write(self, records: Sequence[Outgoing]) -> dict[TopicPartition, int]:
         sent = []
-        for tp, group in groupby(sorted(records, key=_place), key=_place):
-            for batch, count in self._batches(list(group)):
+        for tp, group in _by_place(records):
+            for batch in self._batches(group):
                 future = await self._producer.send_batch(batch, tp.topic, partition=tp.partition)
                 # Looked at below; unless another send raises first, and then nobody else would.
                 future.add_done_callback(_look_at)
-                sent.append((tp, future, count))
+                sent.append((tp, future, batch.record_count()))
         written: dict[TopicPartition, int] = {}
         done = await asyncio.gather(*(future for _, future, _ in sent), return_exceptions=True)
         for (tp, _, count), result in zip(sent, done, strict=True):
@@ -146,28 +151,25 @@ class TransactionalOutput:
             written[tp] = max(written.get(tp, 0), result.offset + count)
         return written
 
-    def _batches(self, records: list[Outgoing]) -> list[tuple[Any, int]]:
-        """Batches of one topic partition in the order of its records, with their sizes."""
-        batches = [(self._producer.create_batch(), 0)]
-        for record in records:
-            batch, count = batches[-1]
-            if not _append(batch, record):
-                batches.append((self._producer.create_batch(), 0))
-                batch, count = batches[-1]
-                _append(batch, record)
-            batches[-1] = (batch, count + 1)
-        return batches
+    def _batches(self, records: Sequence[Outgoing]) -> Iterator[Any]:
+        """Batches of one topic partition in the order of its records."""
+        _, keys, values, headers = map(list, zip(*records, strict=True))
+        carried = [list(each) for each in headers] if any(headers) else None
+        accumulator, taken = self._producer._message_accumulator, 0
+        while taken < len(records):
+            batch = batch_builder(accumulator._batch_size, accumulator._compression_type, transactional=True)
+            taken = batch.extend(keys, values, carried, taken)
+            yield batch
+
+
+def _by_place(records: Sequence[Outgoing]) -> Iterable[tuple[TopicPartition, list[Outgoing]]]:
+    """The records of each topic partition, in their order."""
+    found: dict[TopicPartition, list[Outgoing]] = {}
+    for tp, group in groupby(records, key=_PLACE):
+        found.setdefault(tp, []).extend(group)
+    return sorted(found.items(), key=_PLACE)
 
 
 def _look_at(future: asyncio.Future[Any]) -> None:
     if not future.cancelled():
         future.exception()
-
-
-def _place(record: Outgoing) -> TopicPartition:
-    return record.tp
-
-
-def _append(batch: Any, record: Outgoing) -> bool:
-    done = batch.append(key=record.key, value=record.value, timestamp=None, headers=list(record.headers))
-    return done is not None

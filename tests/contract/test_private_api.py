@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 import aiokafka.consumer.fetcher as fetcher
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection
@@ -148,6 +148,8 @@ def test_a_group_s_offsets_are_asked_for_where_we_look_at_the_error() -> None:
 
 def test_faust_creates_its_consumer_where_we_change_it() -> None:
     assert "fetch_max_wait_ms=1500" in source(driver.AIOKafkaConsumerThread._create_worker_consumer)
+    for name in ("_fetch_max_wait_ms", "_fetch_min_bytes"):
+        assert f"self.{name}" in source(AIOKafkaConsumer.start)
     assert "consumer.RebalanceListener(self)" in source(driver.AIOKafkaConsumerThread.__post_init__)
     assert "return AIOKafkaConsumerThread(" in source(driver.Consumer._new_consumer_thread)
     assert "self._new_transport()" in source(App)

@@ -84,6 +84,10 @@ class Builder:
                 return place
         return len(keys)
 
+    def record_count(self) -> int:
+        """How many there are."""
+        return len(self.records)
+
     def size(self) -> int:
         """Bytes so far."""
         return self._size
@@ -288,10 +292,6 @@ class Producer:
     async def begin_transaction(self) -> None:
         """See aiokafka."""
         self._txn_manager.begin_transaction()
-
-    def create_batch(self) -> Builder:
-        """See aiokafka."""
-        return Builder(self._message_accumulator._batch_size)
 
     async def send_batch(self, batch: Builder, topic: str, *, partition: int) -> asyncio.Future[Any]:
         """See aiokafka."""

@@ -48,9 +48,9 @@ _CLOCKED = (
 def _replacements() -> Iterator[tuple[Any, str, Any]]:
     for module in _CLOCKED:
         yield module, "time", _Time
-    yield fenced_producer, "AIOKafkaProducer", clients.Producer
-    yield fenced_producer, "batch_builder", lambda size, compression: clients.Builder(size)
-    yield output, "AIOKafkaProducer", clients.Producer
+    for module in (fenced_producer, output):
+        yield module, "AIOKafkaProducer", clients.Producer
+        yield module, "batch_builder", lambda size, compression, transactional=False: clients.Builder(size)
     yield restore, "OffsetsAdminClient", clients.Admin
     yield tail, "AIOKafkaConsumer", clients.AsideConsumer
     yield tail, "adopt", lambda consumer: None

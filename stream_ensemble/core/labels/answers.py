@@ -107,14 +107,38 @@ def _packed(found: _Written) -> bytes | None:
     if len(lengths) > 1:
         return None
     classes = lengths.pop() if lengths else 0
-    members, credit = tuple(found.components), found.credit
+    before = _before_single(found, tuple(found.components), classes)
+    return before + _layout(len(outputs) * classes).pack(*chain.from_iterable(outputs))
+
+
+def begin_kept(names: tuple[bytes, ...], classes: int, fields: tuple[bytes, ...]) -> bytes | None:
+    """What stands before the numbers that are kept of single records which have all this in common.
+
+    Args:
+        names: of the members awake, with those in shadow.
+        classes: how many numbers each output has.
+        fields: others that are kept, each as its name and value in JSON.
+
+    Returns:
+        None where such a record has to be read whole: it carries credit blocks, or cannot be read.
+    """
+    try:
+        found = _decode(b'{"components":{}' + b"".join(b"," + field for field in fields) + b"}")
+        members = tuple(name.decode() for name in names)
+    except UNREADABLE:
+        return None
+    if len(set(members)) < len(members) or (found.credit is not None and found.credit.blocks):
+        return None
+    return _before_single(found, members, classes)
+
+
+def _before_single(found: _Written, members: tuple[str, ...], classes: int) -> bytes:
+    credit = found.credit
     if credit is not None and credit.blocks:
         credit = msgspec.structs.replace(credit, blocks=None)
     if found.warm:
-        before = _before(Head(members, classes, found.segment, credit, found.shadow, found.warm))
-    else:
-        before = _before_alike(members, classes, found.segment, credit, found.shadow)
-    return before + _layout(len(members) * classes).pack(*chain.from_iterable(outputs))
+        return _before(Head(members, classes, found.segment, credit, found.shadow, found.warm))
+    return _before_alike(members, classes, found.segment, credit, found.shadow)
 
 
 def _before(head: Head) -> bytes:
@@ -134,7 +158,8 @@ def _before_alike(
 
 
 @lru_cache(4096)
-def _head_of(raw: bytes) -> Head:
+def head_of(raw: bytes) -> Head:
+    """The head that ``Credited.head`` is."""
     return _decode_head(raw)
 
 
@@ -144,15 +169,21 @@ def credited(answer: Answer) -> Credited:
     Raises:
         RecordError: ``fused-unreadable``: it was no fused record.
     """
-    value = answer.value
-    if value[:1] != _PACKED:
+    raw, numbers = head_and_numbers(answer.value)
+    if not raw:
         found = _written(answer)
         return Credited(found.components, found.segment, found.credit, found.shadow, found.warm)
-    end = _HEAD_AT + _LENGTH.unpack_from(value, len(_PACKED))[0]
-    raw = value[_HEAD_AT:end]
-    head = _head_of(raw)
-    outputs = Outputs(head.members, value[end:])
+    head = head_of(raw)
+    outputs = Outputs(head.members, numbers)
     return Credited(outputs, head.segment, head.credit, head.shadow, head.warm, raw)
+
+
+def head_and_numbers(value: bytes) -> tuple[bytes, bytes]:
+    """The two parts of what was kept of a fused record; both empty where it was kept as it came."""
+    if value[:1] != _PACKED:
+        return b"", b""
+    end = _HEAD_AT + _LENGTH.unpack_from(value, len(_PACKED))[0]
+    return value[_HEAD_AT:end], value[end:]
 
 
 def _written(answer: Answer) -> _Written:
