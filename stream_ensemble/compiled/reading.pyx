@@ -604,6 +604,9 @@ cdef enum:
     #: Of lists and objects in each other.
     DEEPEST = 16
 
+#: As in ``core.labels.answers``.
+cdef double LARGEST_OUTPUT = 1.5
+
 cdef enum Part:
     COMPONENTS = 1
     OF_SEGMENT = 2
@@ -841,6 +844,8 @@ cdef class AnswerKernel:
             found = 0
             while True:
                 if place == MOST_NUMBERS or not _number(c, &self._numbers[place]):
+                    return 0
+                if not 0.0 <= self._numbers[place] <= LARGEST_OUTPUT:
                     return 0
                 place += 1
                 found += 1

@@ -1,8 +1,8 @@
 """What is kept of a fused record until a label comes: the outputs and the credit it was made with.
 
 It is read once, when it comes, and kept as numbers behind what answers alike have in common: a quarter of the
-record, and a label finds it without reading JSON. A single record that cannot be read is kept as it came, for
-its label to say so.
+record, and a label finds it without reading JSON. What cannot be read, or has numbers that are no
+probabilities, is kept as it came, for its label to say so: of the others a label looks at the head alone.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from stream_ensemble.core.learning import credit_block
 from stream_ensemble.errors import RecordError, StateError
 from stream_ensemble.messages import UNREADABLE, Credit, CreditBlock, Name
 
+#: Of an output that sums to 1 within the largest tolerance there is.
+LARGEST = 1.5
 #: Stands in a fused record's bytes exactly when it carries credit blocks (or, harmlessly, by chance).
 _CARRIES_BLOCKS = b'"blocks"'
 #: No JSON begins with such a byte; a map in MessagePack, in which older versions kept rows, does.
@@ -74,6 +76,7 @@ class _Written(Struct):
 
 _decode = msgspec.json.Decoder(_Written).decode
 _decode_row = msgspec.msgpack.Decoder(_Written).decode
+_encode_row = msgspec.msgpack.Encoder().encode
 _encode_head = msgspec.msgpack.Encoder().encode
 _decode_head = msgspec.msgpack.Decoder(Head).decode
 _layout = lru_cache(256)(lambda count: Layout(f"<{count}d"))
@@ -97,14 +100,18 @@ def rows_kept(
     rows, _, classes = outputs.shape
     before = _before(Head(members, classes, segment, credit, shadow, warm))
     numbers = np.ascontiguousarray(outputs, "<f8").reshape(rows, -1)
-    return [before + row.tobytes() for row in numbers]
+    kept = [before + row.tobytes() for row in numbers]
+    for row in np.flatnonzero(((numbers < 0.0) | (numbers > LARGEST)).any(axis=1)).tolist():
+        components = dict(zip(members, outputs[row].tolist(), strict=True))
+        kept[row] = _encode_row(_Written(components, segment, credit, shadow, warm))
+    return kept
 
 
 def _packed(found: _Written) -> bytes | None:
-    """What is kept of a single one; None where its outputs are not of one length."""
+    """What is kept of a single one; None where its outputs are not of one length, or no probabilities."""
     outputs = found.components.values()
     lengths = set(map(len, outputs))
-    if len(lengths) > 1:
+    if len(lengths) > 1 or any(min(x) < 0.0 or max(x) > LARGEST for x in outputs if x):
         return None
     classes = lengths.pop() if lengths else 0
     before = _before_single(found, tuple(found.components), classes)

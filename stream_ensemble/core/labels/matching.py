@@ -13,6 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from stream_ensemble.core.labels.answers import (
+    LARGEST,
     Credited,
     Head,
     credited,
@@ -28,8 +29,6 @@ from stream_ensemble.core.labels.rules import Rules
 from stream_ensemble.errors import RecordError
 from stream_ensemble.messages import Credit, CreditBlock, Trial
 
-#: Of an output that sums to 1 within the largest tolerance there is.
-_LARGEST = 1.5
 _UNKNOWN: tuple[int, Head | None] = (0, None)
 NO_TRIALS: Mapping[str, list[float]] = {}
 
@@ -322,7 +321,7 @@ def _check(rules: Rules, fused: Credited, blocks: list[CreditBlock], before: Ver
     for output in fused.components.values():
         if len(output) != classes:
             raise RecordError("fused-unreadable", f"an output does not have {classes} probabilities")
-        if min(output) < 0.0 or max(output) > _LARGEST:
+        if min(output) < 0.0 or max(output) > LARGEST:
             raise RecordError("fused-unreadable", "an output has numbers that are no probabilities")
     for block in blocks:
         strangers = fused.components.keys() - set(block.members) - set(fused.shadow)
