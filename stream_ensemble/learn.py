@@ -27,12 +27,8 @@ from stream_ensemble.worker import (
     settle_memory,
 )
 
-#: Nothing comes of a record before the next flush, and a fetch costs both sides as much as dozens of labels.
-_FETCH_MIN_BYTES = 1 << 20
-
 settings = load_settings()
 app = new_app(settings, "learn")
-app.fetch_min_bytes = _FETCH_MIN_BYTES
 _ensembles = [
     learned_ensemble(settings, name, group_id=app.conf.id, data_dir=data_dir(settings, "learn") / "labels")
     for name in settings.ensembles

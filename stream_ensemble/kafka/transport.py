@@ -89,7 +89,6 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = self.app.fetch_max_wait_ms
-        consumer._fetch_min_bytes = self.app.fetch_min_bytes
         consumer._isolation_level = "read_committed"
         consumer._fetch_max_bytes = _FETCH_BYTES
         consumer.commit = _committing_what_it_may(consumer.commit)
@@ -342,13 +341,10 @@ class ChunkApp(faust.App):
         owner: set it in ``at_start``, before the consumer starts.
         at_start: awaited in order when the worker starts, before it joins the group.
         at_end: awaited in order after the last commit.
-        fetch_max_wait_ms: so long a broker waits for ``fetch_min_bytes``.
-        fetch_min_bytes: with fewer bytes there than this a broker does not answer a fetch at once.
     """
 
     owner: PartitionOwner | None = None
     fetch_max_wait_ms: int = 50
-    fetch_min_bytes: int = 1
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

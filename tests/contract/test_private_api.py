@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 import aiokafka.consumer.fetcher as fetcher
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection
@@ -127,6 +127,15 @@ def test_a_producer_and_its_parts_share_the_idempotence_state() -> None:
     assert "self._exception = exception" in source(MessageAccumulator.fail_all)
 
 
+def test_a_transactional_producer_takes_its_id_and_epoch_from_elsewhere_and_batches_at_once() -> None:
+    assert "self._pid_and_epoch = PidAndEpoch(pid, epoch)" in source(TransactionManager.set_pid_and_epoch)
+    assert "self._txn_manager.has_pid()" in source(Sender._maybe_wait_for_pid)
+    assert "self._txn_manager.maybe_add_partition_to_txn(tp)" in source(MessageAccumulator._append_batch)
+    assert "self._builder.set_producer_state(" in source(BatchBuilder._set_producer_state)
+    assert {"is_in_transaction", "wait_for_transaction_end"} <= set(dir(TransactionManager))
+    assert isinstance(Sender.sender_task, property)
+
+
 def test_the_coordinator_can_be_asked_for_a_heartbeat_and_the_client_for_coordinators() -> None:
     assert parameters(GroupCoordinator._send_req)[:2] == ["self", "request"]
     assert "HeartbeatRequest(self.group_id, self.generation, self.member_id)" in source(
@@ -148,8 +157,6 @@ def test_a_group_s_offsets_are_asked_for_where_we_look_at_the_error() -> None:
 
 def test_faust_creates_its_consumer_where_we_change_it() -> None:
     assert "fetch_max_wait_ms=1500" in source(driver.AIOKafkaConsumerThread._create_worker_consumer)
-    for name in ("_fetch_max_wait_ms", "_fetch_min_bytes"):
-        assert f"self.{name}" in source(AIOKafkaConsumer.start)
     assert "consumer.RebalanceListener(self)" in source(driver.AIOKafkaConsumerThread.__post_init__)
     assert "return AIOKafkaConsumerThread(" in source(driver.Consumer._new_consumer_thread)
     assert "self._new_transport()" in source(App)
