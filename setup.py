@@ -2,7 +2,7 @@
 
 from setuptools import Extension, setup
 
-KERNELS = ("reading", "records", "writing")
+KERNELS = ("reading", "records", "slots", "writing")
 
 setup(
     ext_modules=[

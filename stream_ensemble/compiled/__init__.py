@@ -1,4 +1,5 @@
-"""Compiled kernels for the loops that a profile of a busy worker shows: JSON read and written, batches framed.
+"""Compiled kernels for the loops that a profile of a busy worker shows: JSON read and written, batches
+framed, ids looked up.
 
 They are built when the package is installed, where a C compiler is; without them the same is done in Python,
 with the same results, at about half the speed. Nothing here imports anything of ours.
@@ -9,6 +10,7 @@ from __future__ import annotations
 try:
     from stream_ensemble.compiled import reading as reading
     from stream_ensemble.compiled import records as records
+    from stream_ensemble.compiled import slots as slots
     from stream_ensemble.compiled import writing as writing
 
     AVAILABLE = True

@@ -6,13 +6,16 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import Any
 
+from aiokafka.structs import TopicPartition
 from faust.types import TP
 
 from stream_ensemble.config import Settings, everyone
 from stream_ensemble.core.join.progress import furthest_ahead
 from stream_ensemble.errors import FencedError
+from stream_ensemble.fuser.delivery import DeliveryMode, Place
 from stream_ensemble.fuser.ensemble import FusedEnsemble
 from stream_ensemble.fuser.partition import FuserPartition
 from stream_ensemble.fuser.takeover import take_over
@@ -23,6 +26,8 @@ from stream_ensemble.kafka.transport import ChunkApp, ChunkConsumer
 log = logging.getLogger(__name__)
 
 _TICK_S = 0.01
+#: Where nothing can be decided, evidence is noted each so many ticks.
+_IDLE_TICKS = 5
 #: A topic whose end was seen within this time has nothing to give at the moment.
 _AT_END_S = 1.0
 #: A fetch of columnar records alone may hold more requests than the cap: so many times it are borne while
@@ -35,8 +40,6 @@ _TOGETHER_BYTES = 256 << 10
 _RETRY_S = (0.1, 0.5, 2.0, 5.0)
 #: A fence is renewed long before the broker forgets the producer id (1 day) or the transactional id (7 days).
 FENCE_RENEWAL_S = 6 * 3600.0
-
-Place = tuple[str, int]
 
 
 class FuseOwner:
@@ -54,6 +57,7 @@ class FuseOwner:
         self._settings = settings
         self._producer = producer
         self._options = options
+        self._delivery = DeliveryMode(settings, producer, options, f"{settings.app}-fuse")
         self._ensembles = {ensemble.name: ensemble for ensemble in ensembles}
         self._topic_index = {
             topic: (ensemble, t) for ensemble in ensembles for t, topic in enumerate(ensemble.inputs)
@@ -104,11 +108,16 @@ class FuseOwner:
 
     async def keep_time(self) -> None:
         """Look at the evidence of all partitions again and again, until cancelled."""
-        while True:
+        for turn in count(1):
             await asyncio.sleep(_TICK_S)
             for (name, number), partition in list(self.partitions.items()):
-                if not partition.closed:
-                    await self._tick(self._ensembles[name], number, partition)
+                ensemble = self._ensembles[name]
+                if not partition.closed and (turn % _IDLE_TICKS == 0 or self._waits(ensemble, partition)):
+                    await self._tick(ensemble, number, partition)
+
+    def _waits(self, ensemble: FusedEnsemble, partition: FuserPartition) -> bool:
+        full = partition.join.open_requests >= ensemble.config.max_open_requests
+        return full or bool(self._held) or partition.waits(time.monotonic())
 
     async def _tick(self, ensemble: FusedEnsemble, number: int, partition: FuserPartition) -> None:
         consumer = self._consumer
@@ -168,15 +177,21 @@ class FuseOwner:
     # --- kafka.transport.PartitionOwner -------------------------------------------------------------
 
     def committable(self) -> Mapping[TP, int]:
-        """Offsets whose results are acknowledged, for all partitions that were taken over."""
+        """Offsets whose results are acknowledged, for all partitions that were taken over; none where they
+        are committed with the results.
+        """
         offsets: dict[TP, int] = {}
-        for (name, number), partition in {**self._closing, **self.partitions}.items():
-            for tp, offset in zip(
-                self._ensembles[name].inputs_of(number), partition.committable(), strict=True
-            ):
-                if offset >= 0:
-                    offsets[tp] = offset
+        if self._delivery.transacted:
+            return offsets
+        for place, partition in {**self._closing, **self.partitions}.items():
+            offsets |= self._committable(place, partition)
         return offsets
+
+    def _committable(self, place: Place, partition: FuserPartition) -> dict[TP, int]:
+        name, number = place
+        inputs = self._ensembles[name].inputs_of(number)
+        found = zip(inputs, partition.committable(), strict=True)
+        return {tp: offset for tp, offset in found if offset >= 0}
 
     def assigned(self, partitions: frozenset[TP], generation: int) -> None:
         """Start taking over every partition number we got."""
@@ -221,6 +236,7 @@ class FuseOwner:
         old = self.partitions.pop(place, None)
         if old is not None:
             old.closed = True
+        self._delivery.abandon(place)
         self._preparing[place] = asyncio.get_running_loop().create_task(
             self._prepare(place, generation), name=f"take over {place[0]} partition {place[1]}"
         )
@@ -248,11 +264,10 @@ class FuseOwner:
         began = time.monotonic()
         await self._consumer.hold(inputs)
         absent = set(ensemble.inputs) - {tp.topic for tp in inputs}
-        fresh = ensemble.partition(
-            number, self._producer, lambda error: self._on_failure(place, error), absent
-        )
+        producer = self._delivery.producer_of(place, ensemble.transactional_id(number))
+        fresh = ensemble.partition(number, producer, lambda error: self._on_failure(place, error), absent)
         took = await take_over(
-            ensemble, number, fresh.join, self._consumer, self._producer, self._options, generation, absent
+            ensemble, number, fresh.join, self._consumer, producer, self._options, generation, absent
         )
         if generation != self._generation:
             return
@@ -260,6 +275,7 @@ class FuseOwner:
         self._held.difference_update(inputs)
         self.partitions[place] = fresh
         self._fenced_at[place] = began
+        self._delivery.begin(place, lambda: _as_kafka(self._committable(place, fresh)), fresh.fail)
         positions = dict(zip(ensemble.inputs_of(number), took.positions, strict=True))
         await self._consumer.start_at({tp: positions[tp] for tp in inputs})
         log.info(
@@ -299,7 +315,7 @@ class FuseOwner:
         self.partitions.clear()
         limit = min(8.0, self._settings.kafka.rebalance_timeout_s / 2)
         try:
-            await asyncio.wait_for(self._producer.flush(), limit)
+            await asyncio.wait_for(self._delivery.finish(), limit)
         except TimeoutError:
             log.warning(
                 "not all fused records were acknowledged within %g s; their inputs will be read again", limit
@@ -309,3 +325,7 @@ class FuseOwner:
     def _consumer(self) -> ChunkConsumer:
         consumer: ChunkConsumer = self._app.consumer
         return consumer
+
+
+def _as_kafka(offsets: Mapping[TP, int]) -> dict[TopicPartition, int]:
+    return {TopicPartition(tp.topic, tp.partition): offset for tp, offset in offsets.items()}

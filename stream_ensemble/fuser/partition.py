@@ -40,7 +40,7 @@ from stream_ensemble.kafka.decode import Read, Refused, misrouted
 from stream_ensemble.kafka.decode_predictions import PredictionReader
 from stream_ensemble.kafka.decode_requests import ReadRequests, RequestReader
 from stream_ensemble.kafka.encode import FusedFormat
-from stream_ensemble.kafka.fenced_producer import FencedProducer
+from stream_ensemble.kafka.fenced_producer import PartitionProducer
 from stream_ensemble.messages import (
     HEADER_DEAD_LETTER,
     HEADER_FORWARDED,
@@ -114,7 +114,7 @@ class FuserPartition:
         readers: tuple[PredictionReader, RequestReader],
         fusion: Fusion,
         form: FusedFormat,
-        producer: FencedProducer,
+        producer: PartitionProducer,
         on_failure: Callable[[BaseException], None],
         *,
         early: bool = False,
@@ -302,6 +302,11 @@ class FuserPartition:
             self._send_aside()
         self._publish(joined([part for part in (*decided, self.join.advance(now)) if len(part)]))
 
+    def waits(self, now: float) -> bool:
+        """May :meth:`tick` at monotonic ``now`` (s) lead to anything but newer evidence?"""
+        join = self.join
+        return bool(self._leaving) or len(self.shadows) > 0 or join.is_due(now) or join.may_time_out()
+
     def relieve(self, count: int) -> None:
         """Decide the ``count`` oldest open requests, because no more can be held."""
         if not self.closed:
@@ -349,10 +354,14 @@ class FuserPartition:
         error = _error(future)
         if error is None:
             return False
+        self.fail(error)
+        return True
+
+    def fail(self, error: BaseException) -> None:
+        """Something was not delivered: nothing more is taken, and who owns this is told, once."""
         if not self.closed:
             self.closed = True
             self._on_failure(error)
-        return True
 
     # --- late, forwarded, dead-letter -------------------------------------------------------------
 

@@ -16,11 +16,10 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from stream_ensemble import compiled
 from stream_ensemble.kafka.chunks import Headers
-from stream_ensemble.kafka.raw_batches import CHECKSUM, CHECKSUM_AT, HEADER, MAGIC, crc32c
+from stream_ensemble.kafka.raw_batches import CHECKSUM, CHECKSUM_AT, HEADER, MAGIC, TRANSACTIONAL, crc32c
 
 _ENCODERS: Final = {1: codec.gzip_encode, 2: codec.snappy_encode, 3: codec.lz4_encode, 4: codec.zstd_encode}
 _BEHIND_LENGTH: Final = 12
-_TRANSACTIONAL: Final = 0x10
 _NO_HEADERS: Final[Headers] = []
 
 
@@ -55,13 +54,13 @@ class CompiledBuilder:
     Args:
         size: the batch is closed before it would be larger (bytes); one record always fits.
         compression: Kafka's number of a codec, 0 for none.
-        transactional: is it part of a transaction?
+        transactional: it belongs to a transaction.
     """
 
     def __init__(self, size: int, compression: int, *, transactional: bool = False) -> None:
         self._records = compiled.records.Records(HEADER.size, size)
         self._compression = compression
-        self._attributes = _TRANSACTIONAL if transactional else 0
+        self._attributes = TRANSACTIONAL if transactional else 0
         self._first_time = self._last_time = 0
         self._producer = (-1, -1, 0)
         self._closed = False
@@ -139,4 +138,4 @@ def batch_builder(size: int, compression: int, *, transactional: bool = False) -
     """The faster of the two that is there; arguments as :class:`CompiledBuilder`'s."""
     if compiled.AVAILABLE:
         return CompiledBuilder(size, compression, transactional=transactional)
-    return PlainBuilder(size, compression, is_transactional=int(transactional))
+    return PlainBuilder(size, compression, is_transactional=transactional)

@@ -13,7 +13,7 @@ from aiokafka.structs import TopicPartition
 
 from stream_ensemble.core.labels.records import Verdict
 from stream_ensemble.errors import StateError
-from stream_ensemble.learner.output import Outgoing
+from stream_ensemble.kafka.transactional_output import Outgoing
 from stream_ensemble.messages import UNREADABLE, Applied, Trial
 
 #: On a parked label: the record it came in, for the dead-letter topic if its fused record never comes.

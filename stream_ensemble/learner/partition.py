@@ -23,13 +23,13 @@ from stream_ensemble.core.labels.parts import Parts
 from stream_ensemble.errors import StreamEnsembleError
 from stream_ensemble.kafka.chunks import Chunk, Columns, EndEvidence
 from stream_ensemble.kafka.decode import Refused
+from stream_ensemble.kafka.transactional_output import Outgoing, TransactionalOutput
 from stream_ensemble.learner import answers, records
 from stream_ensemble.learner.admitter import Admitter, admits
 from stream_ensemble.learner.ensemble import LearnedEnsemble
 from stream_ensemble.learner.feedback_clock import FeedbackClock
 from stream_ensemble.learner.gathered import Gathered
 from stream_ensemble.learner.guard import Guard, guards
-from stream_ensemble.learner.output import Outgoing, TransactionalOutput
 from stream_ensemble.learner.parts import in_parts
 from stream_ensemble.learner.publisher import WeightsPublisher
 from stream_ensemble.learner.reading import feedback_reader

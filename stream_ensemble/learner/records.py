@@ -10,10 +10,10 @@ from aiokafka.structs import TopicPartition
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.records import DeadLabel
 from stream_ensemble.kafka.decode import Refused
+from stream_ensemble.kafka.transactional_output import Outgoing
 from stream_ensemble.learner.applied_topic import encode_all, encode_trial
 from stream_ensemble.learner.ensemble import LearnedEnsemble
 from stream_ensemble.learner.original import Original, unpack
-from stream_ensemble.learner.output import Outgoing
 from stream_ensemble.learner.reading import Misplaced
 from stream_ensemble.learner.standing import Step
 from stream_ensemble.messages import (

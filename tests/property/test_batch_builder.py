@@ -44,8 +44,8 @@ def _read(batch: bytes) -> list[object]:
     assert opened.validate_crc()
     said = opened.producer_id, opened.producer_epoch, opened.base_sequence, opened.max_timestamp
     return [
-        said,
         opened.is_transactional,
+        said,
         [(r.offset, r.timestamp, r.key, r.value, r.headers) for r in opened],
     ]
 
@@ -55,7 +55,7 @@ def test_both_builders_write_the_same_bytes(
     made: list, size: int, compression: int, transactional: bool
 ) -> None:
     with pytest.MonkeyPatch.context() as clock:
-        plain = PlainBuilder(size, compression, is_transactional=int(transactional))
+        plain = PlainBuilder(size, compression, is_transactional=transactional)
         compiled = CompiledBuilder(size, compression, transactional=transactional)
         assert _filled(plain, made, clock) == _filled(compiled, made, clock)
         assert plain.record_count() == compiled.record_count()

@@ -156,7 +156,7 @@ class World:
             "ledger": join.ledger.as_dict(),
             "open": join.open_requests,
             "committable": self.here.committable(),
-            "slot_of": dict(slots.slot_of),
+            "slot_of": dict(slots.slot_of.items()),
             "sparse": (slots.segment_of, slots.trace_of),
             "progress": [vars_of(topic) for topic in join.progress.topics],
             "dues": (join._next_appended, join._next_monotonic),

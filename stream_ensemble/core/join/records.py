@@ -159,9 +159,12 @@ class Decided:
         return len(self.slots)
 
 
+_NOTHING = Decided(np.empty(0, np.int64), np.empty(0, np.uint8), np.empty(0, np.uint8))
+
+
 def nothing_decided() -> Decided:
-    """A Decided of no requests."""
-    return Decided(np.empty(0, np.int64), np.empty(0, np.uint8), np.empty(0, np.uint8))
+    """The Decided of no requests."""
+    return _NOTHING
 
 
 def joined(parts: list[Decided]) -> Decided:

@@ -7,17 +7,15 @@ contiguous range.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from itertools import count
 from typing import Any, NamedTuple, Protocol, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_ensemble.core.join.slot_table import slot_table
+
 FREE, OPEN, DECIDED, RELEASED = 0, 1, 2, 3
 _FIRST_CAPACITY = 1 << 12
-#: Looking up an id to take it out of the dictionary costs so many times what keeping one in a new one does.
-_WORTH_KEEPING = 3
 
 Number = TypeVar("Number")
 
@@ -70,7 +68,7 @@ class Slots:
         self.values = values
         self.low = 0
         self.high = 0
-        self.slot_of: defaultdict[bytes, int] = defaultdict(count().__next__)
+        self.slot_of = slot_table()
         self.segment_of: dict[int, str] = {}
         self.trace_of: dict[int, bytes] = {}
         #: Whether any prediction came in a columnar record, so that ``rows`` is worth reading.
@@ -109,7 +107,9 @@ class Slots:
 
         Shape: N. Call :meth:`cover` before using the rows.
         """
-        return np.fromiter(map(self.slot_of.__getitem__, ids), np.int64, len(ids))
+        numbers = np.empty(len(ids), np.int64)
+        self.slot_of.fill(ids, numbers)
+        return numbers
 
     def cover(self, high: int) -> None:
         """Make rows for all slots below ``high``; the arrays may be replaced."""
@@ -145,8 +145,7 @@ class Slots:
 
     def forget(self, ids: list[bytes], slots: NDArray[np.int64]) -> None:
         """Take back slots that were just given out: their ids open nothing here."""
-        for request_id in ids:
-            self.slot_of.pop(request_id, None)
+        self.slot_of.forget(ids)
         self.state[self.row(slots)] = RELEASED
 
     def released_prefix(self) -> int:
@@ -159,7 +158,7 @@ class Slots:
         """Drop all slots before ``upto`` and return their ids (void ones are left out)."""
         rows = self.row(np.arange(self.low, upto))
         ids: list[bytes] = [i for i in self.ids[rows].tolist() if i is not None]
-        self._forget_all_before(upto, ids)
+        self.slot_of.forget(ids)
         for sparse in (self.segment_of, self.trace_of):
             for slot in [slot for slot in sparse if slot < upto]:
                 del sparse[slot]
@@ -167,16 +166,6 @@ class Slots:
         self.ids[rows] = None
         self.low = upto
         return ids
-
-    def _forget_all_before(self, upto: int, ids: list[bytes]) -> None:
-        """Take ``ids`` out of the dictionary, which holds nothing else of the slots before ``upto``."""
-        if self.high - upto > _WORTH_KEEPING * len(ids):
-            for request_id in ids:
-                self.slot_of.pop(request_id, None)
-            return
-        live = self.ids[self.row(np.arange(upto, self.high))].tolist()
-        kept = ((i, slot) for slot, i in enumerate(live, upto) if i is not None)
-        self.slot_of = defaultdict(self.slot_of.default_factory, kept)
 
 
 _ARRAYS = (

@@ -422,7 +422,7 @@ class PartitionJoin:
         """Decide every open request whose missing members may be given up by the evidence in ``progress``, at
         monotonic ``now`` (s).
         """
-        if not self.open_requests or not self._may_time_out():
+        if not self.open_requests or not self.may_time_out():
             return nothing_decided()
         slots = self.slots
         live = slots.range()
@@ -471,7 +471,8 @@ class PartitionJoin:
         """Would proofs of the topics' ends at monotonic ``now`` (s) decide some open request?"""
         return bool(self.open_requests) and (now >= self._next_monotonic or self.progress.some_silent)
 
-    def _may_time_out(self) -> bool:
+    def may_time_out(self) -> bool:
+        """Has the evidence reached what some open request waits for? Cheap, and may be wrongly true."""
         progress = self.progress
         if progress.some_silent:
             return True
