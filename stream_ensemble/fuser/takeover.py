@@ -6,6 +6,7 @@ written, so the tail read afterwards is all there is.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,8 @@ from stream_ensemble.fuser.history import FusedHistory
 from stream_ensemble.kafka.fenced_producer import PartitionProducer
 from stream_ensemble.kafka.tail import LogReader, oldest_time
 from stream_ensemble.kafka.transport import ChunkConsumer
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ async def take_over(
         raise FencedError(f"not a member of the group in generation {generation}")
     fused = TopicPartition(ensemble.fused, partition)
     late = TopicPartition(ensemble.late, partition)
-    await producer.fence(ensemble.transactional_id(partition), [fused, late])
+    held = await producer.fence(ensemble.transactional_id(partition), [fused, late])
     inputs = [tp for tp in ensemble.inputs_of(partition) if tp.topic not in absent]
     leading = {ensemble.inputs[t] for t in join.progress.leading}
     committed = await consumer.committed_offsets(inputs)
@@ -61,6 +64,8 @@ async def take_over(
     # was never an answer.
     async with LogReader(options) as reader, LogReader(options, committed_only=True) as answered:
         begin, end = await answered.begin_and_end(fused)
+        if held.first_epoch == 0 and await answered.last_time(fused) is not None:
+            _say_unfenced(fused, ensemble.transactional_id(partition))
         mine = [tp for tp in inputs if tp.topic in leading]
         earliest: int | None = None
         if any(committed[tp] is None for tp in mine):
@@ -80,6 +85,18 @@ async def take_over(
         replay_from = await oldest_time(reader, leaders)
         count = await _read_back(answered, ensemble, join, replay_from, every, fused, (begin, end))
     return Takeover(tuple(every), count)
+
+
+def _say_unfenced(fused: TopicPartition, transactional_id: str) -> None:
+    """A fence keeps out who fenced before under the same id. Nobody ever did, or the brokers forgot it."""
+    log.warning(
+        "%s partition %d holds answers, but nobody has fenced it as %s within the brokers' memory "
+        "(transactional.id.expiration.ms): a worker of another `app` that writes there, or one frozen since "
+        "before, would not be kept out. After a change of `app` or a long pause that is as it should be; "
+        "else look for the other deployment and stop it.",
+        *fused,
+        transactional_id,
+    )
 
 
 async def _positions_in_shadow(

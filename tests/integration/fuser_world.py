@@ -151,10 +151,17 @@ class World:
         return other
 
     def start(
-        self, app: str = "fuse", *, redis_url: str | None = None, delivery: str | None = None
+        self,
+        app: str = "fuse",
+        *,
+        redis_url: str | None = None,
+        delivery: str | None = None,
+        deployment: str | None = None,
     ) -> Worker:
         """Start a worker of one of the two apps; :meth:`owning` waits for it."""
         settings = self.settings
+        if deployment is not None:
+            settings = msgspec.structs.replace(settings, app=deployment)
         if delivery is not None:
             kafka = msgspec.structs.replace(settings.kafka, delivery=delivery)
             settings = msgspec.structs.replace(settings, kafka=kafka)

@@ -307,3 +307,24 @@ async def test_sigterm_finishes_commits_and_the_next_worker_repeats_nothing(
         await world.owning(second)
         assert second.metric("stream_ensemble_ledger_difference") == 0
         assert set((await world.answered_times()).values()) == {1}
+
+
+@pytest.mark.timeout(120)
+async def test_a_deployment_under_another_name_is_told_of_the_answers_it_finds(
+    kafka_bootstrap: str, redis_url: str, ensemble_name: str, tmp_path: Path
+) -> None:
+    warning = "holds answers, but nobody has fenced it as"
+    async with World(kafka_bootstrap, redis_url, ensemble_name, tmp_path) as world:
+        first, requests = world.start(), ids("named", 40)
+        await world.owning(first)
+        await world.predict(requests)
+        await world.fused(len(requests))
+        first.process.stop(20)
+        again, other = world.start(), world.start(deployment=f"{ensemble_name}-renamed")
+        await world.owning(again)
+        await world.owning(other)
+        assert warning not in first.process.output(1 << 20)
+        assert warning not in again.process.output(1 << 20)
+        said = other.process.output(1 << 20)
+        assert said.count(f"{warning} {ensemble_name}-renamed-") == PARTITIONS
+        assert set((await world.answered_times()).values()) == {1}
