@@ -91,7 +91,7 @@ def _zombie(seed: int) -> Schedule:
         length = SESSION_S + 0.15 + 0.6 * rng.random()
         faults.append(Fault(at, "freeze", f"fuse-{(seed + turn) % 2}", length))
         at += length + 0.6
-    return Schedule(seed, instead=tuple(faults))
+    return Schedule(seed, instead=tuple(faults), transacted=False)
 
 
 def _refused(seed: int) -> Schedule:
@@ -99,7 +99,7 @@ def _refused(seed: int) -> Schedule:
     rng = random.Random(seed)
     places = [f"{settings.NAME}.fused/{number}" for number in range(settings.PARTITIONS)]
     refusals = tuple(Fault(0.3 + 0.1 * step, "refuse", rng.choice(places)) for step in range(25))
-    return Schedule(seed, instead=refusals, busy=0.0, waiting=0.9)
+    return Schedule(seed, instead=refusals, busy=0.0, waiting=0.9, transacted=False)
 
 
 def _refused_inside(seed: int) -> Schedule:
