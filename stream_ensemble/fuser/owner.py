@@ -38,8 +38,6 @@ _AT_MOST = 2
 _RESUME_AT = 0.9
 #: Chunks of one partition and fetch are processed in one go up to this size.
 _TOGETHER_BYTES = 256 << 10
-#: A partition one of whose records its topic does not take waits so long (s) before it is taken over again.
-_TOO_LARGE_RETRY_S = 5.0
 _RETRY_S = (0.1, 0.5, 2.0, 5.0)
 #: A fence is renewed long before the broker forgets the producer id (1 day) or the transactional id (7 days).
 FENCE_RENEWAL_S = 6 * 3600.0
@@ -232,7 +230,7 @@ class FuseOwner:
         given = self._given.get(place, ())
         return [tp for tp in self._ensembles[place[0]].inputs_of(place[1]) if tp.topic in given]
 
-    def _restart(self, place: Place, generation: int, after_s: float = 0.0) -> None:
+    def _restart(self, place: Place, generation: int) -> None:
         running = self._preparing.pop(place, None)
         if running is not None:
             running.cancel()
@@ -241,13 +239,11 @@ class FuseOwner:
             old.closed = True
         self._delivery.abandon(place)
         self._preparing[place] = asyncio.get_running_loop().create_task(
-            self._prepare(place, generation, after_s), name=f"take over {place[0]} partition {place[1]}"
+            self._prepare(place, generation), name=f"take over {place[0]} partition {place[1]}"
         )
 
-    async def _prepare(self, place: Place, generation: int, after_s: float) -> None:
+    async def _prepare(self, place: Place, generation: int) -> None:
         """Take over, with back-off, until it works or the generation has passed."""
-        if after_s:
-            await asyncio.sleep(after_s)
         attempt = 0
         while generation == self._generation:
             try:
@@ -301,14 +297,11 @@ class FuseOwner:
             log.error(
                 "%s partition %d stands still: a record for it is larger than %s or %s takes. Raise "
                 "max.message.bytes there; `stream-ensemble check --connect` says to what. Nothing is lost; "
-                "it is tried again each %g s",
+                "it is tried again and again",
                 *place,
                 ensemble.fused,
                 ensemble.late,
-                _TOO_LARGE_RETRY_S,
             )
-            self._restart(place, self._generation, _TOO_LARGE_RETRY_S)
-            return
         log.warning("delivery for %s partition %d failed (%r); taking it over again", *place, error)
         self._restart(place, self._generation)
 
