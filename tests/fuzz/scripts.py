@@ -38,6 +38,7 @@ def try_scripts(client: redis.Redis, name: bytes, stored: bytes | None, field: b
     assert answer == compared_and_set(stored, field, after)
     stands = field if answer == 1 else stored
     assert client.hget(hash_name, name) == stands
-    assert client.eval(READ, 1, hash_name) == [[] if stands is None else [name, stands]]
+    fields = [] if stands is None else [name, stands]
+    assert client.eval(READ, 2, hash_name, b"{fuzz}:marks", name) == [fields, [None]]
     gone = client.eval(COMPARE_AND_DELETE, 1, hash_name, name, stored or b"")
     assert gone == int(stands is not None and stands == (stored or b""))
