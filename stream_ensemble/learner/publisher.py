@@ -8,7 +8,6 @@ not. In the same look it takes out the segments that have gone cold, and writes 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -96,10 +95,14 @@ class WeightsPublisher:
         look_at = clock() + self._check_interval_s
         while True:
             await self.publish()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, look_at - clock())):
+            try:
+                async with asyncio.timeout_at(look_at):
                     await self._wake.wait()
-            if clock() >= look_at:
+                due = clock() >= look_at
+            except TimeoutError:
+                # Whatever the clock says: between it and ``look_at`` may be less than it can tell.
+                due = True
+            if due:
                 await self.check()
                 look_at = clock() + self._check_interval_s
 
