@@ -17,6 +17,7 @@ from stream_ensemble.core.partitioning import partition_of
 from stream_ensemble.kafka.chunks import Columns, Row
 from stream_ensemble.learner.reading import FeedbackReader
 from stream_ensemble.messages import FORMAT_COLUMNS, HEADER_FORMAT, HEADER_FORWARDED, HEADER_TRACE, Forwarded
+from tests.property.json_values import json_values
 
 PARTITIONS, HERE = 2, 1
 IDS = ["r0", "r1", "ürr", "a-longer-one", "x" * 256, "x" * 257, "", "ü" * 256, 'q"']
@@ -44,22 +45,7 @@ usual = st.builds(
 )
 
 
-@st.composite
-def values(draw: st.DrawFn) -> bytes | None:
-    """A label as JSON; some with their fields in another order or with spaces, some cut or changed."""
-    message = draw(st.permutations(list(draw(usual | fields).items())).map(dict))
-    value = msgspec.json.encode(message)
-    if draw(st.booleans()):
-        value = msgspec.json.format(value, indent=draw(st.integers(0, 2)))
-    harm = draw(st.sampled_from(["none"] * 8 + ["cut", "byte", "twice", "null"]))
-    if harm == "null":
-        return None
-    place = draw(st.integers(0, len(value) - 1))
-    if harm == "cut":
-        return value[:place]
-    if harm == "byte":
-        return value[:place] + draw(st.binary(max_size=2)) + value[place + 1 :]
-    return value[:-1] + b"," + value[1:] if harm == "twice" else value
+values = json_values(usual | fields, sound=8)
 
 
 FORWARDED = msgspec.json.encode(Forwarded(topic="f", partition=0, offset=3, row=0, appended=9))
@@ -71,7 +57,7 @@ headers = st.sampled_from(
 @st.composite
 def rows(draw: st.DrawFn) -> Row:
     """A record; most have no key or the right one."""
-    value = draw(values())
+    value = draw(values)
     key = draw(st.sampled_from([None, None, b"r0", b"", b"\xff"]))
     if value is not None and draw(st.booleans()):
         key = next((name.encode() for name in IDS if name and msgspec.json.encode(name) in value), key)
