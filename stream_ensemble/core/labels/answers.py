@@ -141,7 +141,7 @@ def begin_kept(names: tuple[bytes, ...], classes: int, fields: tuple[bytes, ...]
 
 def _before_single(found: _Written, members: tuple[str, ...], classes: int) -> bytes:
     credit = found.credit
-    if credit is not None and credit.blocks:
+    if credit is not None and credit.blocks is not None:
         credit = msgspec.structs.replace(credit, blocks=None)
     if found.warm:
         return _before(Head(members, classes, found.segment, credit, found.shadow, found.warm))
