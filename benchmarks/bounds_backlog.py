@@ -61,7 +61,7 @@ def backlog(servers_: Servers, options: Options) -> int:
 
 
 def load_ahead(bootstrap: str, job: Job, inputs: tuple[str, ...], say: Callable[[str], None]) -> None:
-    """All predictions; those of the first member were appended an hour before the others' of the same request."""
+    """All predictions; the first member's were appended an hour before the others' of the same request."""
     create_topics(bootstrap, inputs, "CreateTime")
     began = time.monotonic()
     loader = Loader(bootstrap)

@@ -68,6 +68,15 @@ class FuseOwner:
         self._fenced_at: dict[Place, float] = {}
         self._given: dict[Place, set[str]] = {}
 
+    @property
+    def bytes_in_flight(self) -> int:
+        """What was handed to the producer and is not acknowledged."""
+        return self._producer.bytes_in_flight
+
+    def held(self, name: str, number: int) -> int:
+        """How many input topics of a partition are not read now, because too many requests are open."""
+        return sum(tp in self._held for tp in self._ensembles[name].inputs_of(number))
+
     def members(self, name: str) -> list[str]:
         """Member names of an ensemble, in the order of the settings."""
         return list(everyone(self._ensembles[name].config))
@@ -135,8 +144,8 @@ class FuseOwner:
         await self._renew(ensemble, number, partition)
 
     async def _bound(self, ensemble: FusedEnsemble, number: int, partition: FuserPartition) -> None:
-        """At the cap of open requests read only the topics these wait for; where that cannot help, or what was
-        already on its way fills it twice, decide the oldest.
+        """At the cap of open requests read only the topics these wait for; where that cannot help, or what
+        was already on its way fills it twice, decide the oldest.
         """
         cap = ensemble.config.max_open_requests
         if not self._held and partition.join.open_requests < cap:
