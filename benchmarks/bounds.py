@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks.bounds_backlog import backlog
+from benchmarks.bounds_backlog import backlog, tight
 from benchmarks.bounds_labels import horizon, learn_move
 from benchmarks.bounds_move import fuse_move
 from benchmarks.bounds_squeezed import squeezed
@@ -17,6 +17,7 @@ from benchmarks.tables import say
 _BROKER = {"group.initial.rebalance.delay.ms": "3000"}
 _PARTS: dict[str, tuple[Callable[[Servers, Options], int], ...]] = {
     "backlog": (backlog,),
+    "tight": (tight,),
     "squeezed": (squeezed,),
     "move": (fuse_move, learn_move),
     "horizon": (horizon,),
