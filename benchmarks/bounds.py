@@ -29,8 +29,8 @@ def bounds(options: Options) -> int:
     return sum(
         _once(measured, options)
         for name, parts in _PARTS.items()
-        if not options.only or name in options.only
         for measured in parts
+        if not options.only or {name, measured.__name__} & {*options.only}
     )
 
 

@@ -30,7 +30,7 @@ from stream_ensemble.embedded.process import ChildProcess
 
 _STORED = 1_000_000
 _RATE = 400
-_TRICKLE = 40_000
+_TRICKLE = 36_000
 _LIMIT_S = 150.0
 #: The default of ``session_timeout_s``, after which a killed worker is missed.
 SESSION_S = 10.0

@@ -68,7 +68,7 @@ def squeezed(servers_: Servers, options: Options) -> int:
         "name": "squeezed",
         "requests": published,
         "members": len(MEMBERS),
-        "cores": round(_cores(looks), 3),
+        "worker_cores": round(_cores(looks), 3),
         "sustained": round(sustained),
         "input": round((published - _AT_ONCE) * len(MEMBERS) / input_s),
         "input_s": round(input_s, 1),
@@ -138,7 +138,7 @@ def _cores(looks: Sequence[Look]) -> float:
 
 
 def _report(row: dict[str, object]) -> None:
-    names = ("cores", "sustained", "input", "begin_rss_mb", "peak_rss_mb", "lag", "drained_s", "takeovers")
+    names = ("worker_cores", "sustained", "input", "begin_rss_mb", "peak_rss_mb", "lag", "drained_s", "takeovers")
     table(names, [[str(row[name]) for name in names]])
     say(f"missing {row['missing']}, twice {row['twice']}, incomplete {row['incomplete']}")
     growth = float(str(row["peak_rss_mb"])) / float(str(row["begin_rss_mb"]))
