@@ -96,14 +96,24 @@ fuzz: $(READY) ## MINUTES=N of nearly right bytes for every decoder, and of argu
 # A third of the runs has three brokers unless MODE says; SPACED=all or SPACED=kill-fuser,stop-broker: faults one by one.
 MODE ?=
 SPACED ?=
+# Answers are in transactions in every fourth seed unless DELIVERY says: fenced or transactions.
+DELIVERY ?=
 
 .PHONY: chaos
-chaos: $(STAMP) $(SERVERS) ## SEEDS=N runs of real workers, Kafka and Redis under faults; SEED=n, MODE=one|three brokers
-	@python -m tests.chaos $(if $(SEED),--seed $(SEED),--seeds $(if $(filter-out file,$(origin SEEDS)),$(SEEDS),3) $(if $(FIRST),--first $(FIRST))) $(if $(MODE),--mode $(MODE)) $(if $(SPACED),--spaced $(SPACED))
+chaos: $(STAMP) $(SERVERS) ## SEEDS=N runs of real workers, Kafka and Redis under faults; SEED=n, MODE=one|three brokers, DELIVERY=fenced|transactions
+	@python -m tests.chaos $(if $(SEED),--seed $(SEED),--seeds $(if $(filter-out file,$(origin SEEDS)),$(SEEDS),3) $(if $(FIRST),--first $(FIRST))) $(if $(MODE),--mode $(MODE)) $(if $(DELIVERY),--delivery $(DELIVERY)) $(if $(SPACED),--spaced $(SPACED))
 
 .PHONY: bench
 bench: $(READY) $(SERVERS) ## measure (BENCH_ARGS="throughput | columnar | latency | workers | open | start | segments | labels | label_latency | credit | all ...")
 	python -m benchmarks $(BENCH_ARGS)
+
+# Class probabilities and labels, as `stream-ensemble backtest` reads them.
+STREAM ?=
+
+.PHONY: replay
+replay: $(READY) $(SERVERS) ## STREAM=FILE.npz through the whole system under faults, beside its backtest (RATE=N requests a second)
+	@[ -n "$(STREAM)" ] || { echo "name a recorded stream: make replay STREAM=FILE.npz" >&2; exit 2; }
+	@python -m tests.replay '$(STREAM)' $(if $(RATE),--rate $(RATE))
 
 # Where the recorded streams are: letter.npz, weather.npz, bike.npz.
 STREAMS ?=

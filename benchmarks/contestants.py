@@ -55,7 +55,8 @@ class Contestant:
         prepare: gets ready what it needs; raises ``MissingToolError``.
         warm_s: seconds of output before its window opens.
         longest_s: its window is not longer.
-        columnar: it publishes records of many answers.
+        uncounted: the ends of its output do not count its answers: a record has many, or markers stand
+            between them.
         versions: of what it rests on.
     """
 
@@ -64,7 +65,7 @@ class Contestant:
     prepare: Callable[[], None] = lambda: None
     warm_s: float = 2.0
     longest_s: float = float("inf")
-    columnar: bool = False
+    uncounted: bool = False
     versions: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -15,7 +15,7 @@ from benchmarks.job import ID_BYTES, make_job, numbers_of
 from benchmarks.listening import Heard
 from benchmarks.measure import RunError
 from benchmarks.options import Options
-from benchmarks.ours import ours
+from benchmarks.ours import ours, transacting
 from benchmarks.paced import Phase
 from benchmarks.paced_run import Cores, paced_run
 from benchmarks.peers.kafka_streams import kafka_streams
@@ -62,7 +62,12 @@ class Measured:
 
 def latency(options: Options) -> int:
     """Run it; returns the number of faults."""
-    contestants = [ours(), kafka_streams(_STREAMS, "processor", "latency"), plain_agent(linger_ms=0)]
+    contestants = [
+        ours(),
+        transacting(),
+        kafka_streams(_STREAMS, "processor", "latency"),
+        plain_agent(linger_ms=0),
+    ]
     chosen = ready(options.chosen(contestants))
     found: Found = {}
     faults = 0

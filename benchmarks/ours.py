@@ -21,15 +21,24 @@ _DEFAULTS: Settings = {}
 
 
 def ours(
-    name: str = "stream_ensemble", ensemble: Settings = _DEFAULTS, *, columnar: bool = False
+    name: str = "stream_ensemble",
+    ensemble: Settings = _DEFAULTS,
+    *,
+    kafka: Settings = _DEFAULTS,
+    uncounted: bool = False,
 ) -> Contestant:
-    """Our worker; ``ensemble`` are further settings of its ``[ensembles.bench]``."""
+    """Our worker, with further settings of its ``[ensembles.bench]`` and its ``[kafka]``."""
 
     def command(run: Run) -> Command:
         make_topics(run)
-        return worker(run, free_port(), ensemble)
+        return worker(run, free_port(), ensemble, kafka=kafka)
 
-    return Contestant(name, command, columnar=columnar)
+    return Contestant(name, command, uncounted=uncounted)
+
+
+def transacting() -> Contestant:
+    """Ours with its answers in transactions."""
+    return ours("stream_ensemble_transactions", kafka={"delivery": "transactions"}, uncounted=True)
 
 
 def make_topics(run: Run) -> None:
@@ -37,15 +46,17 @@ def make_topics(run: Run) -> None:
     create_topics(run.servers.bootstrap, [f"{run.name}.{each}" for each in _TOPICS])
 
 
-def worker(run: Run, port: int, ensemble: Settings = _DEFAULTS, number: int = 0) -> Command:
+def worker(
+    run: Run, port: int, ensemble: Settings = _DEFAULTS, number: int = 0, *, kafka: Settings = _DEFAULTS
+) -> Command:
     """Worker ``number`` of a run whose topics are there, with its pages at ``port``."""
     folder = run.folder / f"worker-{number}"
     folder.mkdir()
-    path = _write_settings(run, folder, ensemble)
+    path = _write_settings(run, folder, ensemble, kafka)
     return Command(faust("stream_ensemble.fuse", port), {"STREAM_ENSEMBLE_CONFIG": str(path)})
 
 
-def _write_settings(run: Run, folder: Path, ensemble: Settings) -> Path:
+def _write_settings(run: Run, folder: Path, ensemble: Settings, kafka: Settings) -> Path:
     topics = {each.replace("-", "_"): f"{run.name}.{each}" for each in _TOPICS}
     topics |= {"requests": "", "predictions": run.inputs[0].removesuffix(MEMBERS[0]) + "{member}"}
     bench = {
@@ -58,7 +69,7 @@ def _write_settings(run: Run, folder: Path, ensemble: Settings) -> Path:
     }
     settings = {
         "app": run.name,
-        "kafka": {"bootstrap_servers": [run.servers.bootstrap]},
+        "kafka": {"bootstrap_servers": [run.servers.bootstrap], **kafka},
         "redis": {"url": run.servers.redis},
         "worker": {"data_dir": str(folder / "data")},
         "ensembles": {"bench": bench},

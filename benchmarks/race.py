@@ -121,14 +121,13 @@ def race(course: Course, contestants: Sequence[Contestant], rounds: int) -> tupl
 def once(course: Course, contestant: Contestant, number: int) -> tuple[Window, Verified]:
     """One run of one contestant, its topics dropped afterwards."""
     run = new_run(course.servers, contestant.name, number, course.inputs)
-    by_rows = contestant.columnar
     window = measure(
         run,
         [contestant.command(run)],
-        None if by_rows else len(course.job),
+        None if contestant.uncounted else len(course.job),
         warm_s=contestant.warm_s,
         seconds=min(course.seconds, contestant.longest_s),
-        **({"pause_s": _PAUSE_S} if by_rows else {}),
+        **({"pause_s": _PAUSE_S} if contestant.uncounted else {}),
     )
     found = verify(run, course.job, window, complete=not window.cut, exact=course.exact)
     drop_topics(course.servers.bootstrap, run.name)

@@ -10,7 +10,7 @@ from benchmarks.contestants import Command, Contestant, Run, faust, input_names,
 from benchmarks.job import make_job
 from benchmarks.load import load
 from benchmarks.options import Options
-from benchmarks.ours import ours
+from benchmarks.ours import ours, transacting
 from benchmarks.peers import python_packages
 from benchmarks.peers.kafka_streams import kafka_streams
 from benchmarks.peers.rust_program import rust
@@ -53,6 +53,7 @@ def contestants() -> list[Contestant]:
     """Ours and every peer, in the order of the table."""
     return [
         ours(),
+        transacting(),
         plain_agent(),
         Contestant("aiokafka", python_peer("aiokafka_loop")),
         Contestant("confluent", python_peer("confluent_loop")),

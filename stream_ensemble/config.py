@@ -132,6 +132,22 @@ class Kafka(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     commit_interval_s: Annotated[
         float, Meta(gt=0, le=3600, description="Time between commits of the input offsets.")
     ] = 1.0
+    delivery: Annotated[
+        Literal["fenced", "transactions"],
+        Meta(
+            description='How fuse workers write: "fenced", an answer can be read at once, or "transactions", '
+            "answers and input offsets become visible together, to who reads committed records only. Exactly "
+            "one answer per request either way."
+        ),
+    ] = "fenced"
+    transaction_interval_ms: Annotated[
+        int,
+        Meta(
+            ge=10,
+            le=5_000,
+            description='Time between the transactions of a partition in the delivery mode "transactions".',
+        ),
+    ] = 100
     linger_ms: Annotated[
         int, Meta(ge=0, le=60_000, description="How long a batch waits for more records.")
     ] = 2

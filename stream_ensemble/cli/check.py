@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from collections.abc import Sequence
 
 import msgspec
 
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     findings.sort(key=lambda finding: finding.level)
     wrong = any(finding.level == "error" for finding in findings)
     if args.json:
-        _print_json(findings)
+        _print_json(findings, _notes(settings))
     else:
         _print_words(settings, findings, connected=args.connect)
     return 1 if wrong else 0
@@ -73,15 +74,30 @@ def _missing_kernels() -> list[Finding]:
     ]
 
 
-def _print_json(findings: list[Finding]) -> None:
+def _notes(settings: Settings) -> list[str]:
+    """What is right and has a price."""
+    kafka = settings.kafka
+    if kafka.delivery == "fenced":
+        return []
+    return [
+        f'kafka.delivery = "transactions": an answer can be read up to {kafka.transaction_interval_ms} ms '
+        "and a commit later than it is made, by who reads committed records only (isolation.level = "
+        "read_committed; FusedConsumer does); each partition has a producer of its own"
+    ]
+
+
+def _print_json(findings: list[Finding], notes: Sequence[str] = ()) -> None:
     well = not any(finding.level == "error" for finding in findings)
-    text = msgspec.json.format(msgspec.json.encode({"ok": well, "findings": findings}), indent=2)
+    said = {"ok": well, "findings": findings, "notes": notes}
+    text = msgspec.json.format(msgspec.json.encode(said), indent=2)
     sys.stdout.write(f"{text.decode()}\n")
 
 
 def _print_words(settings: Settings, findings: list[Finding], *, connected: bool) -> None:
     for finding in findings:
         print(finding)
+    for note in _notes(settings):
+        print(f"note: {note}")
     errors = sum(finding.level == "error" for finding in findings)
     counted = f"{errors} errors, {len(findings) - errors} warnings"
     names = ", ".join(settings.ensembles)

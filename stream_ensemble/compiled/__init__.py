@@ -1,5 +1,5 @@
-"""Compiled kernels for the loops that a profile of a busy fuser shows: JSON read and written, batches framed,
-ids looked up.
+"""Compiled kernels for the loops that a profile of a busy worker shows: JSON read and written, batches
+framed, ids looked up.
 
 They are built when the package is installed, where a C compiler is; without them the same is done in Python,
 with the same results, at about half the speed. Nothing here imports anything of ours.

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -32,3 +32,17 @@ class SingleKernel:
         segments: dict[int, str],
         traces: dict[int, bytes],
     ) -> int: ...
+
+class AnswerKernel:
+    def __init__(
+        self, before: Callable[[tuple[bytes, ...], int, tuple[bytes, ...]], bytes | None], most: int
+    ) -> None: ...
+    def read(
+        self, keys: list[bytes | None], values: list[bytes | None]
+    ) -> tuple[list[str | None], list[bytes | None]]: ...
+
+def read_labels(
+    keys: list[bytes | None], values: list[bytes | None]
+) -> tuple[
+    list[bytes | None], list[str | None], list[int | str | None], list[int | None], list[float | None]
+]: ...

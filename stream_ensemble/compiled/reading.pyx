@@ -8,12 +8,12 @@ values the plain way gives, bit by bit; a property test says so.
 Format of a batch: https://kafka.apache.org/documentation/#recordbatch (version 2).
 """
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.ref cimport PyObject
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.math cimport isfinite
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
-from libc.string cimport memcmp
+from libc.string cimport memcmp, memcpy
 
 cdef extern from "Python.h":
     double PyOS_string_to_double(const char *s, char **endptr, PyObject *overflow) except? -1.0
@@ -591,3 +591,426 @@ cdef class SingleKernel:
 
 cdef inline bint _is(Text *text, bytes wanted):
     return _equals(text, <const char *>wanted, len(wanted))
+
+
+# --- fused records ------------------------------------------------------------------------------------------
+
+cdef enum:
+    #: Members and numbers of one answer, and bytes of what answers alike have in common; with more, a record is left
+    #: to the plain way.
+    MOST_MEMBERS = 256
+    MOST_NUMBERS = 1024
+    MOST_COMMON = 8192
+    #: Of lists and objects in each other.
+    DEEPEST = 16
+
+#: As in ``core.labels.answers``.
+cdef double LARGEST_OUTPUT = 1.5
+
+cdef enum Part:
+    COMPONENTS = 1
+    OF_SEGMENT = 2
+    CREDIT = 4
+    SHADOW = 8
+    WARM = 16
+
+
+cdef inline bint _skip_number(Cursor *c) noexcept nogil:
+    """A number as JSON writes it."""
+    cdef const uint8_t *first
+    if c.at < c.end and c.at[0] == c'-':
+        c.at += 1
+    first = c.at
+    while _digit(c):
+        c.at += 1
+    if c.at == first or (first[0] == c'0' and c.at - first > 1):
+        return False
+    if c.at < c.end and c.at[0] == c'.':
+        c.at += 1
+        first = c.at
+        while _digit(c):
+            c.at += 1
+        if c.at == first:
+            return False
+    if c.at < c.end and (c.at[0] == c'e' or c.at[0] == c'E'):
+        c.at += 1
+        if c.at < c.end and (c.at[0] == c'+' or c.at[0] == c'-'):
+            c.at += 1
+        first = c.at
+        while _digit(c):
+            c.at += 1
+        return c.at > first
+    return True
+
+
+cdef int _text(Cursor *c) except -1:
+    """A string in which nothing is escaped, of valid UTF-8."""
+    cdef Text text
+    if not _string(c, &text):
+        return 0
+    if text.high:
+        try:
+            PyUnicode_DecodeUTF8(<char *>text.begin, text.size, NULL)
+        except UnicodeDecodeError:
+            return 0
+    return 1
+
+
+cdef int _skip(Cursor *c, int depth) except -1:
+    """Any value in which no string has an escape, of any depth below ``DEEPEST``."""
+    cdef uint8_t begin, end
+    _space(c)
+    if c.at == c.end or depth == DEEPEST:
+        return 0
+    begin = c.at[0]
+    if begin == c'"':
+        return _text(c)
+    if begin == c't':
+        return _word(c, b"true", 4)
+    if begin == c'f':
+        return _word(c, b"false", 5)
+    if begin == c'n':
+        return _word(c, b"null", 4)
+    if begin != c'{' and begin != c'[':
+        return _skip_number(c)
+    end = c'}' if begin == c'{' else c']'
+    c.at += 1
+    if _next(c, end):
+        return 1
+    while True:
+        if begin == c'{' and not (_text(c) and _next(c, c':')):
+            return 0
+        if not _skip(c, depth + 1):
+            return 0
+        if not _next(c, c','):
+            return _next(c, end)
+
+
+cdef inline unsigned int _part(Text *name) noexcept nogil:
+    """Which part of what is kept a field is; 0: it is not kept."""
+    if _equals(name, b"components", 10):
+        return COMPONENTS
+    if _equals(name, b"segment", 7):
+        return OF_SEGMENT
+    if _equals(name, b"credit", 6):
+        return CREDIT
+    if _equals(name, b"shadow", 6):
+        return SHADOW
+    if _equals(name, b"warm", 4):
+        return WARM
+    return 0
+
+
+cdef struct Common:
+    #: What answers alike have in common: members' names and fields, each behind its length, and both their numbers.
+    Py_ssize_t size
+    uint8_t bytes[MOST_COMMON]
+
+
+cdef inline bint _add(Common *common, Text *text) noexcept nogil:
+    if common.size + text.size + 2 > MOST_COMMON:
+        return False
+    common.bytes[common.size] = text.size & 0xFF
+    common.bytes[common.size + 1] = text.size >> 8
+    memcpy(&common.bytes[common.size + 2], text.begin, text.size)
+    common.size += text.size + 2
+    return True
+
+
+cdef object _name(object key):
+    """A record's key as text; None where it has none or is none."""
+    if type(key) is not bytes or not PyBytes_GET_SIZE(key):
+        return None
+    try:
+        return PyUnicode_DecodeUTF8(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), NULL)
+    except UnicodeDecodeError:
+        return None
+
+
+cdef class AnswerKernel:
+    """Reads what is kept of single fused records until a label comes: their outputs as numbers behind a head.
+
+    Args:
+        before: makes the bytes before the numbers of the members' names, of how many numbers each output has, and of
+            the other fields that are kept, as JSON: names and fields are tuples of bytes. None: such records are to
+            be read the plain way. It is asked once for all records that have these in common.
+        most: so many answers of it are remembered.
+    """
+
+    cdef object _before
+    cdef dict _known
+    cdef Py_ssize_t _most
+    cdef double _numbers[MOST_NUMBERS]
+    cdef Common _last
+    cdef bytes _last_before
+
+    def __init__(self, before, Py_ssize_t most):
+        self._before = before
+        self._known = {}
+        self._most = most
+        self._last.size = -1
+
+    def read(self, list keys not None, list values not None):
+        """Request ids of N records by their keys, and what is kept of their values (all bytes or None).
+
+        Returns:
+            N of both; None in both where a record is not as most are.
+        """
+        cdef list ids = [], found = []
+        cdef Py_ssize_t place, n = len(keys)
+        if len(values) != n:
+            raise ValueError("as many values as keys are needed")
+        for place in range(n):
+            kept = self._one(values[place])
+            name = _name(keys[place]) if kept is not None else None
+            ids.append(name)
+            found.append(None if name is None else kept)
+        return ids, found
+
+    cdef bytes _one(self, object value):
+        cdef Cursor c
+        cdef Common common
+        cdef Py_ssize_t classes, count = 0, size
+        cdef bytes before, kept
+        if type(value) is not bytes:
+            return None
+        c.at = <const uint8_t *>PyBytes_AS_STRING(value)
+        c.end = c.at + PyBytes_GET_SIZE(value)
+        common.size = 0
+        classes = self._fields(&c, &common, &count)
+        if not classes:
+            return None
+        before = self._of(&common, count, classes)
+        if before is None:
+            return None
+        size = PyBytes_GET_SIZE(before)
+        kept = PyBytes_FromStringAndSize(NULL, size + 8 * count * classes)
+        memcpy(PyBytes_AS_STRING(kept), PyBytes_AS_STRING(before), size)
+        memcpy(PyBytes_AS_STRING(kept) + size, &self._numbers[0], 8 * count * classes)
+        return kept
+
+    cdef Py_ssize_t _fields(self, Cursor *c, Common *common, Py_ssize_t *count) except -1:
+        """A record's fields, each that is kept given once; returns how many numbers an output has, 0 where it is not
+        as most are.
+        """
+        cdef Text name
+        cdef Text kept[4]
+        cdef unsigned int seen = 0, part
+        cdef Py_ssize_t classes = 0, fields = 0, i
+        if not _next(c, c'{'):
+            return 0
+        while True:
+            if not _string(c, &name) or name.high or not _next(c, c':'):
+                return 0
+            part = _part(&name)
+            if seen & part:
+                return 0
+            seen |= part
+            if part == COMPONENTS:
+                classes = self._components(c, common, count)
+                if not classes:
+                    return 0
+            elif not _skip(c, 0):
+                return 0
+            elif part:
+                kept[fields].begin = name.begin - 1
+                kept[fields].size = c.at - kept[fields].begin
+                fields += 1
+            if not _next(c, c','):
+                break
+        if not _next(c, c'}'):
+            return 0
+        _space(c)
+        if c.at != c.end:
+            return 0
+        for i in range(fields):
+            if not _add(common, &kept[i]):
+                return 0
+        return classes
+
+    cdef Py_ssize_t _components(self, Cursor *c, Common *common, Py_ssize_t *count) except -1:
+        """Members' outputs, at least one, all of as many numbers, into ``_numbers``; returns how many, 0 where they
+        are not as most are.
+        """
+        cdef Text name
+        cdef Py_ssize_t classes = 0, found, place = 0
+        if not _next(c, c'{'):
+            return 0
+        while True:
+            if not _string(c, &name) or not _next(c, c':') or not _next(c, c'['):
+                return 0
+            if count[0] == MOST_MEMBERS or not _add(common, &name):
+                return 0
+            found = 0
+            while True:
+                if place == MOST_NUMBERS or not _number(c, &self._numbers[place]):
+                    return 0
+                if not 0.0 <= self._numbers[place] <= LARGEST_OUTPUT:
+                    return 0
+                place += 1
+                found += 1
+                if not _next(c, c','):
+                    break
+            if not _next(c, c']') or (count[0] and found != classes):
+                return 0
+            classes = found
+            count[0] += 1
+            if not _next(c, c','):
+                break
+        return classes if _next(c, c'}') else 0
+
+    cdef bytes _of(self, Common *common, Py_ssize_t count, Py_ssize_t classes):
+        """The bytes before the numbers of such an answer; None: there are none."""
+        cdef Py_ssize_t size = common.size, at = 0, length
+        cdef list texts = []
+        cdef bytes before
+        if size + 16 > MOST_COMMON:
+            return None
+        memcpy(&common.bytes[size], &count, sizeof(count))
+        memcpy(&common.bytes[size + 8], &classes, sizeof(classes))
+        if self._last.size == size and not memcmp(self._last.bytes, common.bytes, size + 16):
+            return self._last_before
+        key = PyBytes_FromStringAndSize(<const char *>common.bytes, size + 16)
+        before = self._known.get(key)
+        if before is None:
+            while at < size:
+                length = common.bytes[at] | common.bytes[at + 1] << 8
+                texts.append(PyBytes_FromStringAndSize(<const char *>&common.bytes[at + 2], length))
+                at += length + 2
+            before = self._before(tuple(texts[:count]), classes, tuple(texts[count:]))
+            if before is None:
+                return None
+            if len(self._known) >= self._most:
+                self._known.clear()
+            self._known[key] = before
+        memcpy(self._last.bytes, common.bytes, size + 16)
+        self._last.size = size
+        self._last_before = before
+        return before
+
+
+# --- labels ---------------------------------------------------------------------------------------------------
+
+cdef enum LabelField:
+    L_VERSION = 1
+    L_KIND = 2
+    L_REQUEST_ID = 4
+    L_LABEL = 8
+    L_AT = 16
+    L_REVISION = 32
+    L_WEIGHT = 64
+    L_NEEDED = 15
+
+cdef int64_t LARGEST_INDEX = 0x7FFFFFFF
+cdef double LARGEST_WEIGHT = 1e6
+
+cdef struct Label:
+    Text request_id
+    #: The class by its name; size -1: by its index.
+    Text name
+    int64_t index
+    int64_t revision
+    double weight
+
+
+cdef inline unsigned int _label_field(Text *name) noexcept nogil:
+    if _equals(name, b"request_id", 10):
+        return L_REQUEST_ID
+    if _equals(name, b"label", 5):
+        return L_LABEL
+    if _equals(name, b"version", 7):
+        return L_VERSION
+    if _equals(name, b"kind", 4):
+        return L_KIND
+    if _equals(name, b"at", 2):
+        return L_AT
+    if _equals(name, b"revision", 8):
+        return L_REVISION
+    if _equals(name, b"weight", 6):
+        return L_WEIGHT
+    return 0
+
+
+cdef int _label_value(Cursor *c, unsigned int field, Label *label) except -1:
+    """One field's value; 0 where it is not as most are."""
+    cdef Text text
+    cdef int64_t time
+    if field == L_REQUEST_ID:
+        return _string(c, &label.request_id) and _fits(&label.request_id, LONGEST_ID)
+    if field == L_LABEL:
+        _space(c)
+        if c.at < c.end and c.at[0] == c'"':
+            return _string(c, &label.name) and _fits(&label.name, LONGEST_ID)
+        return _integer(c, &label.index) and label.index <= LARGEST_INDEX
+    if field == L_VERSION:
+        return _word(c, b"1", 1)
+    if field == L_KIND:
+        return _string(c, &text) and _equals(&text, b"feedback", 8)
+    if field == L_AT:
+        return _integer(c, &time)
+    if field == L_REVISION:
+        return _integer(c, &label.revision)
+    if field == L_WEIGHT:
+        return _number(c, &label.weight) and 0.0 < label.weight <= LARGEST_WEIGHT
+    return _skip(c, 0)
+
+
+cdef int _label(Cursor *c, Label *label) except -1:
+    """A label of which every field is as most are, each given once; 0 for any other."""
+    cdef Text name
+    cdef unsigned int field, seen = 0
+    label.name.size = -1
+    label.revision = 0
+    label.weight = 1.0
+    if not _next(c, c'{'):
+        return 0
+    while True:
+        if not _string(c, &name) or name.high or not _next(c, c':'):
+            return 0
+        field = _label_field(&name)
+        if seen & field or not _label_value(c, field, label):
+            return 0
+        seen |= field
+        if not _next(c, c','):
+            break
+    if not _next(c, c'}'):
+        return 0
+    _space(c)
+    return c.at == c.end and seen & L_NEEDED == L_NEEDED
+
+
+def read_labels(list keys not None, list values not None):
+    """The labels in N single records, by their keys and values (all bytes or None).
+
+    Returns:
+        N each: request ids as bytes and as text, labels, revisions, weights; of a record that is not as most are all
+        are None.
+    """
+    cdef list ids = [], texts = [], labels = [], revisions = [], weights = []
+    cdef Cursor c
+    cdef Label label
+    cdef Text *told = &label.request_id
+    cdef Py_ssize_t place, n = len(keys)
+    if len(values) != n:
+        raise ValueError("as many values as keys are needed")
+    for place in range(n):
+        key, value = keys[place], values[place]
+        c.at = c.end = NULL
+        if type(value) is bytes and PyBytes_GET_SIZE(value):
+            c.at = <const uint8_t *>PyBytes_AS_STRING(value)
+            c.end = c.at + PyBytes_GET_SIZE(value)
+        if not _label(&c, &label) or not (
+            key is None or (type(key) is bytes and _equals(told, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key)))
+        ):
+            for column in (ids, texts, labels, revisions, weights):
+                column.append(None)
+            continue
+        ids.append(PyBytes_FromStringAndSize(<const char *>told.begin, told.size) if key is None else key)
+        texts.append(PyUnicode_DecodeUTF8(<const char *>told.begin, told.size, NULL))
+        if label.name.size < 0:
+            labels.append(label.index)
+        else:
+            labels.append(PyUnicode_DecodeUTF8(<const char *>label.name.begin, label.name.size, NULL))
+        revisions.append(label.revision)
+        weights.append(label.weight)
+    return ids, texts, labels, revisions, weights

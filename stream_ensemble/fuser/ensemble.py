@@ -30,7 +30,7 @@ from stream_ensemble.kafka.decode_requests import RequestReader
 from stream_ensemble.kafka.encode import FusedFormat
 from stream_ensemble.kafka.encode_columns import columnar
 from stream_ensemble.kafka.encode_fast import single
-from stream_ensemble.kafka.fenced_producer import FencedProducer
+from stream_ensemble.kafka.fenced_producer import PartitionProducer
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class FusedEnsemble:
     def partition(
         self,
         partition: int,
-        producer: FencedProducer,
+        producer: PartitionProducer,
         on_failure: Callable[[BaseException], None],
         absent: Collection[str] = (),
     ) -> FuserPartition:

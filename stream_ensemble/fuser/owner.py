@@ -9,10 +9,13 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any
 
+from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.structs import TopicPartition
 from faust.types import TP
 
 from stream_ensemble.config import Settings, everyone
 from stream_ensemble.errors import FencedError
+from stream_ensemble.fuser.delivery import DeliveryMode, Place
 from stream_ensemble.fuser.ensemble import FusedEnsemble
 from stream_ensemble.fuser.partition import FuserPartition
 from stream_ensemble.fuser.takeover import take_over
@@ -34,11 +37,11 @@ _AT_MOST = 2
 _RESUME_AT = 0.9
 #: Chunks of one partition and fetch are processed in one go up to this size.
 _TOGETHER_BYTES = 256 << 10
+#: A partition one of whose records its topic does not take waits so long (s) before it is taken over again.
+_TOO_LARGE_RETRY_S = 5.0
 _RETRY_S = (0.1, 0.5, 2.0, 5.0)
 #: A fence is renewed long before the broker forgets the producer id (1 day) or the transactional id (7 days).
 FENCE_RENEWAL_S = 6 * 3600.0
-
-Place = tuple[str, int]
 
 
 class FuseOwner:
@@ -56,6 +59,7 @@ class FuseOwner:
         self._settings = settings
         self._producer = producer
         self._options = options
+        self._delivery = DeliveryMode(settings, producer, options, f"{settings.app}-fuse")
         self._ensembles = {ensemble.name: ensemble for ensemble in ensembles}
         self._topic_index = {
             topic: (ensemble, t) for ensemble in ensembles for t, topic in enumerate(ensemble.inputs)
@@ -188,15 +192,21 @@ class FuseOwner:
     # --- kafka.transport.PartitionOwner -------------------------------------------------------------
 
     def committable(self) -> Mapping[TP, int]:
-        """Offsets whose results are acknowledged, for all partitions that were taken over."""
+        """Offsets whose results are acknowledged, for all partitions that were taken over; none where they
+        are committed with the results.
+        """
         offsets: dict[TP, int] = {}
-        for (name, number), partition in {**self._closing, **self.partitions}.items():
-            for tp, offset in zip(
-                self._ensembles[name].inputs_of(number), partition.committable(), strict=True
-            ):
-                if offset >= 0:
-                    offsets[tp] = offset
+        if self._delivery.transacted:
+            return offsets
+        for place, partition in {**self._closing, **self.partitions}.items():
+            offsets |= self._committable(place, partition)
         return offsets
+
+    def _committable(self, place: Place, partition: FuserPartition) -> dict[TP, int]:
+        name, number = place
+        inputs = self._ensembles[name].inputs_of(number)
+        found = zip(inputs, partition.committable(), strict=True)
+        return {tp: offset for tp, offset in found if offset >= 0}
 
     def assigned(self, partitions: frozenset[TP], generation: int) -> None:
         """Start taking over every partition number we got."""
@@ -234,19 +244,22 @@ class FuseOwner:
         given = self._given.get(place, ())
         return [tp for tp in self._ensembles[place[0]].inputs_of(place[1]) if tp.topic in given]
 
-    def _restart(self, place: Place, generation: int) -> None:
+    def _restart(self, place: Place, generation: int, after_s: float = 0.0) -> None:
         running = self._preparing.pop(place, None)
         if running is not None:
             running.cancel()
         old = self.partitions.pop(place, None)
         if old is not None:
             old.closed = True
+        self._delivery.abandon(place)
         self._preparing[place] = asyncio.get_running_loop().create_task(
-            self._prepare(place, generation), name=f"take over {place[0]} partition {place[1]}"
+            self._prepare(place, generation, after_s), name=f"take over {place[0]} partition {place[1]}"
         )
 
-    async def _prepare(self, place: Place, generation: int) -> None:
+    async def _prepare(self, place: Place, generation: int, after_s: float) -> None:
         """Take over, with back-off, until it works or the generation has passed."""
+        if after_s:
+            await asyncio.sleep(after_s)
         attempt = 0
         while generation == self._generation:
             try:
@@ -268,11 +281,10 @@ class FuseOwner:
         began = time.monotonic()
         await self._consumer.hold(inputs)
         absent = set(ensemble.inputs) - {tp.topic for tp in inputs}
-        fresh = ensemble.partition(
-            number, self._producer, lambda error: self._on_failure(place, error), absent
-        )
+        producer = self._delivery.producer_of(place, ensemble.transactional_id(number))
+        fresh = ensemble.partition(number, producer, lambda error: self._on_failure(place, error), absent)
         took = await take_over(
-            ensemble, number, fresh.join, self._consumer, self._producer, self._options, generation, absent
+            ensemble, number, fresh.join, self._consumer, producer, self._options, generation, absent
         )
         if generation != self._generation:
             return
@@ -280,6 +292,7 @@ class FuseOwner:
         self._held.difference_update(inputs)
         self.partitions[place] = fresh
         self._fenced_at[place] = began
+        self._delivery.begin(place, lambda: _as_kafka(self._committable(place, fresh)), fresh.fail)
         positions = dict(zip(ensemble.inputs_of(number), took.positions, strict=True))
         await self._consumer.start_at({tp: positions[tp] for tp in inputs})
         log.info(
@@ -295,6 +308,19 @@ class FuseOwner:
 
         Fence again if we are still the owner; if not, the heartbeat will be refused and p is dropped.
         """
+        if isinstance(error, MessageSizeTooLargeError):
+            ensemble = self._ensembles[place[0]]
+            log.error(
+                "%s partition %d stands still: a record for it is larger than %s or %s takes. Raise "
+                "max.message.bytes there; `stream-ensemble check --connect` says to what. Nothing is lost; "
+                "it is tried again each %g s",
+                *place,
+                ensemble.fused,
+                ensemble.late,
+                _TOO_LARGE_RETRY_S,
+            )
+            self._restart(place, self._generation, _TOO_LARGE_RETRY_S)
+            return
         log.warning("delivery for %s partition %d failed (%r); taking it over again", *place, error)
         self._restart(place, self._generation)
 
@@ -319,7 +345,7 @@ class FuseOwner:
         self.partitions.clear()
         limit = min(8.0, self._settings.kafka.rebalance_timeout_s / 2)
         try:
-            await asyncio.wait_for(self._producer.flush(), limit)
+            await asyncio.wait_for(self._delivery.finish(), limit)
         except TimeoutError:
             log.warning(
                 "not all fused records were acknowledged within %g s; their inputs will be read again", limit
@@ -329,3 +355,7 @@ class FuseOwner:
     def _consumer(self) -> ChunkConsumer:
         consumer: ChunkConsumer = self._app.consumer
         return consumer
+
+
+def _as_kafka(offsets: Mapping[TP, int]) -> dict[TopicPartition, int]:
+    return {TopicPartition(tp.topic, tp.partition): offset for tp, offset in offsets.items()}

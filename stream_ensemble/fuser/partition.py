@@ -41,7 +41,7 @@ from stream_ensemble.kafka.decode import Read, Refused, misrouted
 from stream_ensemble.kafka.decode_predictions import PredictionReader
 from stream_ensemble.kafka.decode_requests import ReadRequests, RequestReader
 from stream_ensemble.kafka.encode import FusedFormat
-from stream_ensemble.kafka.fenced_producer import FencedProducer
+from stream_ensemble.kafka.fenced_producer import PartitionProducer
 from stream_ensemble.messages import (
     HEADER_DEAD_LETTER,
     HEADER_FORWARDED,
@@ -115,7 +115,7 @@ class FuserPartition:
         readers: tuple[PredictionReader, RequestReader],
         fusion: Fusion,
         form: FusedFormat,
-        producer: FencedProducer,
+        producer: PartitionProducer,
         on_failure: Callable[[BaseException], None],
         *,
         early: bool = False,
@@ -356,10 +356,14 @@ class FuserPartition:
         error = _error(future)
         if error is None:
             return False
+        self.fail(error)
+        return True
+
+    def fail(self, error: BaseException) -> None:
+        """Something was not delivered: nothing more is taken, and who owns this is told, once."""
         if not self.closed:
             self.closed = True
             self._on_failure(error)
-        return True
 
     # --- late, forwarded, dead-letter -------------------------------------------------------------
 

@@ -6,6 +6,7 @@ written, so the tail read afterwards is all there is.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +18,11 @@ from stream_ensemble.core.join.state import PartitionJoin
 from stream_ensemble.errors import FencedError
 from stream_ensemble.fuser.ensemble import FusedEnsemble
 from stream_ensemble.fuser.history import FusedHistory
-from stream_ensemble.kafka.fenced_producer import FencedProducer
+from stream_ensemble.kafka.fenced_producer import PartitionProducer
 from stream_ensemble.kafka.tail import LogReader, oldest_time
 from stream_ensemble.kafka.transport import ChunkConsumer
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ async def take_over(
     partition: int,
     join: PartitionJoin,
     consumer: ChunkConsumer,
-    producer: FencedProducer,
+    producer: PartitionProducer,
     options: dict[str, Any],
     generation: int,
     absent: Collection[str] = (),
@@ -53,14 +56,21 @@ async def take_over(
         raise FencedError(f"not a member of the group in generation {generation}")
     fused = TopicPartition(ensemble.fused, partition)
     late = TopicPartition(ensemble.late, partition)
-    await producer.fence(ensemble.transactional_id(partition), [fused, late])
+    held = await producer.fence(ensemble.transactional_id(partition), [fused, late])
     inputs = [tp for tp in ensemble.inputs_of(partition) if tp.topic not in absent]
     leading = {ensemble.inputs[t] for t in join.progress.leading}
     committed = await consumer.committed_offsets(inputs)
-    async with LogReader(options) as reader:
-        begin, end = await reader.begin_and_end(fused)
+    # Committed ones only, whatever mode this worker is in: what an owner in the other one has left aborted
+    # was never an answer.
+    async with LogReader(options) as reader, LogReader(options, committed_only=True) as answered:
+        begin, end = await answered.begin_and_end(fused)
+        if held.first_epoch == 0 and await answered.last_time(fused) is not None:
+            _say_unfenced(fused, ensemble.transactional_id(partition))
         mine = [tp for tp in inputs if tp.topic in leading]
-        found = await _positions(reader, ensemble, mine, committed, fused, (begin, end))
+        earliest: int | None = None
+        if any(committed[tp] is None for tp in mine):
+            earliest = await answered.first_time(fused, begin, end)
+        found = await _positions(reader, ensemble, mine, committed, earliest)
         positions = dict(zip(mine, found, strict=True))
         leaders = [(TopicPartition(tp.topic, tp.partition), at) for tp, at in positions.items()]
         beside = [tp for tp in inputs if tp.topic not in leading]
@@ -72,8 +82,21 @@ async def take_over(
             # Before the first answer: with answers and no commit, a next owner would start behind them.
             await consumer.commit_positions(fresh)
         every = [positions.get(tp, -1) for tp in ensemble.inputs_of(partition)]
-        count = await _read_back(reader, ensemble, join, leaders, every, fused, (begin, end))
+        replay_from = await oldest_time(reader, leaders)
+        count = await _read_back(answered, ensemble, join, replay_from, every, fused, (begin, end))
     return Takeover(tuple(every), count)
+
+
+def _say_unfenced(fused: TopicPartition, transactional_id: str) -> None:
+    """A fence keeps out who fenced before under the same id. Nobody ever did, or the brokers forgot it."""
+    log.warning(
+        "%s partition %d holds answers, but nobody has fenced it as %s within the brokers' memory "
+        "(transactional.id.expiration.ms): a worker of another `app` that writes there, or one frozen since "
+        "before, would not be kept out. After a change of `app` or a long pause that is as it should be; "
+        "else look for the other deployment and stop it.",
+        *fused,
+        transactional_id,
+    )
 
 
 async def _positions_in_shadow(
@@ -100,15 +123,11 @@ async def _positions(
     ensemble: FusedEnsemble,
     inputs: list[TP],
     committed: dict[TP, int | None],
-    fused: TopicPartition,
-    span: tuple[int, int],
+    earliest: int | None,
 ) -> list[int]:
-    """Where to start each input: its commit, or, without one, no earlier than fused p itself plus the
-    lateness horizon.
+    """Where to start each input: its commit, or, without one, no earlier than fused p itself, whose first
+    record was appended at ``earliest`` (ms), plus the lateness horizon.
     """
-    earliest: int | None = None
-    if any(committed[tp] is None for tp in inputs):
-        earliest = await reader.first_time(fused, *span)
     positions = []
     spans = await reader.spans([TopicPartition(tp.topic, tp.partition) for tp in inputs])
     for tp in inputs:
@@ -130,15 +149,14 @@ async def _read_back(
     reader: LogReader,
     ensemble: FusedEnsemble,
     join: PartitionJoin,
-    leaders: list[tuple[TopicPartition, int]],
+    replay_from: int | None,
     positions: list[int],
     fused: TopicPartition,
     span: tuple[int, int],
 ) -> int:
-    """Fill the index with the ids that ended within two lateness horizons of the oldest record still to be
-    read of the ``leaders``: the topics whose records open requests, and where each is read from.
+    """Fill the index with the ids that ended within two lateness horizons of ``replay_from`` (ms): the oldest
+    record still to be read of the topics whose records open requests; None: there is none.
     """
-    replay_from = await oldest_time(reader, leaders)
     newest = replay_from if replay_from is not None else await reader.last_time(fused)
     if newest is None:
         return 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import ProducerClosed, ProducerFenced
@@ -70,6 +70,24 @@ class Delivery(NamedTuple):
     future: asyncio.Future[Any]
     begin: int
     end: int
+
+
+class PartitionProducer(Protocol):
+    """By which an owned partition publishes: the worker's :class:`FencedProducer`, or transactions of the
+    partition's own.
+    """
+
+    async def fence(self, transactional_id: str, partitions: Sequence[TopicPartition]) -> Fence:
+        """Take ``partitions`` over from whoever held them."""
+
+    def send(
+        self,
+        tp: TopicPartition,
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None],
+        headers: Sequence[Headers] | None = None,
+    ) -> list[Delivery]:
+        """Hand records over, in order and without an await."""
 
 
 class FencedProducer:
@@ -191,7 +209,7 @@ class FencedProducer:
         while begin < len(keys):
             size = batch._builder.size()
             end = batch._builder.extend(keys, values, headers, begin)
-            self._count(batch, batch._builder.size() - size)
+            self.count(batch.future, batch._builder.size() - size)
             if end > begin:
                 deliveries.append(Delivery(batch.future, begin, end))
             begin = end
@@ -209,9 +227,14 @@ class FencedProducer:
     def _new_batch(self, accumulator: Any, tp: TopicPartition) -> Any:
         builder = batch_builder(accumulator._batch_size, accumulator._compression_type)
         batch = accumulator._append_batch(builder, tp)
+        self.follow(tp, batch.future)
+        return batch
+
+    def follow(self, tp: TopicPartition, acknowledged: asyncio.Future[Any]) -> None:
+        """What is counted for this future is unacknowledged until it is done."""
         futures = self._unacknowledged.setdefault(tp, set())
-        futures.add(batch.future)
-        self._sizes[batch.future] = 0
+        futures.add(acknowledged)
+        self._sizes[acknowledged] = 0
 
         def done(future: asyncio.Future[Any]) -> None:
             futures.discard(future)
@@ -219,11 +242,11 @@ class FencedProducer:
             if self.bytes_in_flight < self.max_bytes_in_flight:
                 self._room.set()
 
-        batch.future.add_done_callback(done)
-        return batch
+        acknowledged.add_done_callback(done)
 
-    def _count(self, batch: Any, size: int) -> None:
-        self._sizes[batch.future] += size
+    def count(self, acknowledged: asyncio.Future[Any], size: int) -> None:
+        """``size`` bytes more are handed over for a future that is followed."""
+        self._sizes[acknowledged] += size
         self.bytes_in_flight += size
         if self.bytes_in_flight >= self.max_bytes_in_flight:
             self._room.clear()

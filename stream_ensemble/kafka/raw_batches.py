@@ -27,6 +27,7 @@ _LENGTH: Final = Struct(">qi")
 _ATTRIBUTES: Final = Struct(">h")
 _ATTRIBUTES_AT: Final = 21
 _COMPRESSION: Final = 0x07
+TRANSACTIONAL: Final = 0x10
 _LOG_APPEND_TIME: Final = 0x08
 
 

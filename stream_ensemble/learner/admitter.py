@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 from stream_ensemble.core.learning.membership import admissions
 from stream_ensemble.core.learning.trial import Record, earned, record_of
+from stream_ensemble.kafka.transactional_output import Outgoing
 from stream_ensemble.learner.ensemble import LearnedEnsemble
-from stream_ensemble.learner.output import Outgoing
 from stream_ensemble.learner.watch import Watch
 from stream_ensemble.messages import Control
 from stream_ensemble.stores.contributions import ContributionStore, Stored

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import repeat
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from stream_ensemble import compiled
 from stream_ensemble.columnar import fuseds
-from stream_ensemble.columnar.forms import form_of
-from stream_ensemble.core.labels.answers import keep_answer, keep_answers, rows_kept
+from stream_ensemble.columnar.forms import form_of, has_form
+from stream_ensemble.core.labels.answers import begin_kept, keep_answer, keep_answers, rows_kept
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.matching import Charge, take_answer, take_answers
 from stream_ensemble.core.labels.records import Answer
 from stream_ensemble.core.labels.rules import Rules
 from stream_ensemble.errors import RecordError
+from stream_ensemble.kafka.chunks import Columns
+from stream_ensemble.kafka.decode import Refused
 from stream_ensemble.messages import FORMAT_COLUMNS, HEADER_CREDIT, CreditBlock
 
 _FORMS: Final = (FORMAT_COLUMNS,)
+#: Of how many kinds of answers what they have in common is remembered; a segment's are a kind.
+_KINDS: Final = 4096
+_new_answer = partial(tuple.__new__, Answer)
+
+Refuse = Callable[[Refused], None]
 
 
 class _Rows(NamedTuple):
@@ -28,8 +38,31 @@ class _Rows(NamedTuple):
     blocks: Mapping[str, CreditBlock]
 
 
+def take_all(changes: Changes, rules: Rules, columns: Columns, refuse: Refuse) -> list[Charge]:
+    """Take records of the fused topic in, in their order, with the labels that waited for them.
+
+    Args:
+        refuse: told of each that cannot be read; nothing of it is taken in.
+    """
+    charges: list[Charge] = []
+
+    def many(answers: Mapping[str, Answer]) -> None:
+        charges.extend(take_answers(changes, rules, answers, {}, 0))
+
+    def one(record: Any, offset: int, appended: int) -> None:
+        charges.extend(take(changes, rules, record, offset, appended))
+
+    _each(columns, many, one, refuse)
+    return charges
+
+
+def keep_all(changes: Changes, columns: Columns, refuse: Refuse) -> None:
+    """The same without the labels: what a refill of the local store needs."""
+    _each(columns, changes.answers.update, partial(keep, changes), refuse)
+
+
 def take(changes: Changes, rules: Rules, record: Any, offset: int, appended: int) -> Sequence[Charge]:
-    """Take a record of the fused topic in, with the labels that waited for it.
+    """Take a record of the fused topic in, with the label that waited for it.
 
     Raises:
         RecordError: it cannot be read; nothing of it is taken in.
@@ -40,7 +73,7 @@ def take(changes: Changes, rules: Rules, record: Any, offset: int, appended: int
 
 
 def keep(changes: Changes, record: Any, offset: int, appended: int) -> None:
-    """The same without the labels: what a refill of the local store needs.
+    """The same without the label.
 
     Raises:
         RecordError: it cannot be read.
@@ -49,6 +82,58 @@ def keep(changes: Changes, record: Any, offset: int, appended: int) -> None:
         keep_answer(changes, _request_id(record), Answer(offset, appended, record.value))
     else:
         keep_answers(changes, *_rows(record, offset, appended), appended)
+
+
+def _each(
+    columns: Columns,
+    many: Callable[[Mapping[str, Answer]], Any],
+    one: Callable[[Any, int, int], Any],
+    refuse: Refuse,
+) -> None:
+    """Hand records over in their order: those the kernel reads many at a time, the others one by one."""
+    offsets, appended = columns.offsets.tolist(), columns.appended.tolist()
+    begin = 0
+    ids, kept = _read(columns.records)
+    for place in (*(place for place, value in enumerate(kept) if value is None), len(kept)):
+        run = slice(begin, place)
+        found = map(_new_answer, zip(offsets[run], appended[run], kept[run], strict=True))
+        for answers in _once_each(ids[run], list(found)):
+            many(answers)
+        begin = place + 1
+        if place == len(kept):
+            return
+        record = columns.records[place]
+        try:
+            one(record, offsets[place], appended[place])
+        except RecordError as error:
+            refuse(Refused(record, offsets[place], appended[place], error))
+
+
+def _once_each(ids: Sequence[str | None], answers: Sequence[Answer]) -> Iterator[Mapping[str, Answer]]:
+    """Answers by request id; one by one where a request has two, for the label that waits is its first's."""
+    found: dict[Any, Answer] = dict(zip(ids, answers, strict=True))
+    if len(found) == len(answers):
+        yield found
+        return
+    for pair in zip(ids, answers, strict=True):
+        yield dict([pair])  # type: ignore[list-item]
+
+
+def _read(records: Sequence[Any]) -> tuple[list[str | None], list[bytes | None]]:
+    """Request ids of R records and what is kept of each; None where it is to be read by itself."""
+    if _KERNEL is None:
+        return [None] * len(records), [None] * len(records)
+    values = [None if record.headers and has_form(record) else record.value for record in records]
+    return _KERNEL.read([record.key for record in records], values)
+
+
+def _kernel() -> compiled.reading.AnswerKernel | None:
+    # It writes numbers as this machine has them.
+    there = compiled.AVAILABLE and sys.byteorder == "little"
+    return compiled.reading.AnswerKernel(begin_kept, _KINDS) if there else None
+
+
+_KERNEL: Final = _kernel()
 
 
 def _request_id(record: Any) -> str:

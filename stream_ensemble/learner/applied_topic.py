@@ -4,6 +4,8 @@ what shadows said of a request after its end, by request id and member.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache, partial
 from typing import Any
 
 import msgspec
@@ -11,7 +13,7 @@ from aiokafka.structs import TopicPartition
 
 from stream_ensemble.core.labels.records import Verdict
 from stream_ensemble.errors import StateError
-from stream_ensemble.learner.output import Outgoing
+from stream_ensemble.kafka.transactional_output import Outgoing
 from stream_ensemble.messages import UNREADABLE, Applied, Trial
 
 #: On a parked label: the record it came in, for the dead-letter topic if its fused record never comes.
@@ -22,6 +24,37 @@ _decode = msgspec.json.Decoder(Applied).decode
 _decode_trial = msgspec.json.Decoder(Trial).decode
 #: Begins the key of a trial: such a byte stands in no request id's UTF-8.
 _TRIAL_KEY = b"\xff"
+_new_outgoing = partial(tuple.__new__, Outgoing)
+
+
+def encode_all(tp: TopicPartition, verdicts: Mapping[str, Verdict | None]) -> list[Outgoing]:
+    """``encode_applied`` of each. Those learned differ in few fields, so the rest is written once."""
+    records = []
+    for request_id, verdict in verdicts.items():
+        if verdict is None or not verdict.learned:
+            records.append(encode_applied(tp, request_id, verdict))
+            continue
+        topic, partition, offset, row = verdict.origin
+        begin, label, origin, end = _around(
+            verdict.label, verdict.revision, verdict.weight, topic, partition, verdict.generation
+        )
+        name = _encode(request_id)
+        value = b"%b%b%b%d%b%d,%d%b" % (begin, name, label, verdict.appended, origin, offset, row, end)
+        records.append(_new_outgoing((tp, request_id.encode(), value, ())))
+    return records
+
+
+@lru_cache(1024)
+def _around(
+    label: str, revision: int, weight: float, topic: str, partition: int, generation: int
+) -> tuple[bytes, ...]:
+    """What stands before, between and behind request id, append time, and offset and row of the origin."""
+    like = Verdict(True, label, revision, weight, -1, (topic, partition, -2, -3), generation)
+    # No text has these in it: there every quotation mark is behind a backslash.
+    begin, _, rest = _value("", like).partition(b'""')
+    between, _, rest = rest.partition(b'"appended":-1,')
+    origin, _, end = rest.rpartition(b"-2,-3]")
+    return begin, between + b'"appended":', b"," + origin, b"]" + end
 
 
 def encode_applied(tp: TopicPartition, request_id: str, verdict: Verdict | None) -> Outgoing:
@@ -29,6 +62,11 @@ def encode_applied(tp: TopicPartition, request_id: str, verdict: Verdict | None)
     key = request_id.encode()
     if verdict is None:
         return Outgoing(tp, key, None)
+    headers = () if verdict.learned else ((HEADER_ORIGINAL, verdict.record),)
+    return Outgoing(tp, key, _value(request_id, verdict), headers)
+
+
+def _value(request_id: str, verdict: Verdict) -> bytes:
     value = Applied(
         version=1,
         kind="applied",
@@ -41,8 +79,7 @@ def encode_applied(tp: TopicPartition, request_id: str, verdict: Verdict | None)
         origin=verdict.origin,
         generation=verdict.generation,
     )
-    headers = () if verdict.learned else ((HEADER_ORIGINAL, verdict.record),)
-    return Outgoing(tp, key, _encode(value), headers)
+    return _encode(value)
 
 
 def encode_trial(tp: TopicPartition, trial: Trial) -> Outgoing:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.matching import Charge
-from stream_ensemble.learner.output import Outgoing
+from stream_ensemble.kafka.transactional_output import Outgoing
 from stream_ensemble.messages import Control
 from stream_ensemble.stores.labels import Position
 

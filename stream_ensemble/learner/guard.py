@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Literal
 
 from stream_ensemble.core.learning.guardrail import Judged, Thresholds, judged
+from stream_ensemble.kafka.transactional_output import Outgoing
 from stream_ensemble.learner.ensemble import LearnedEnsemble
-from stream_ensemble.learner.output import Outgoing
 from stream_ensemble.learner.watch import Watch
 from stream_ensemble.messages import Control, ControlState, PinnedWeights
 from stream_ensemble.stores.contributions import ContributionStore, Stored

@@ -12,6 +12,7 @@ import asyncio
 import time
 import uuid
 from collections import Counter
+from functools import partial
 
 from aiokafka.structs import TopicPartition
 
@@ -19,16 +20,16 @@ from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.charging import Learned
 from stream_ensemble.core.labels.matching import give_up_excess, give_up_orphans, take_labels, take_trials
 from stream_ensemble.core.labels.parts import Parts
-from stream_ensemble.errors import RecordError, StreamEnsembleError
+from stream_ensemble.errors import StreamEnsembleError
 from stream_ensemble.kafka.chunks import Chunk, Columns, EndEvidence
 from stream_ensemble.kafka.decode import Refused
+from stream_ensemble.kafka.transactional_output import Outgoing, TransactionalOutput
 from stream_ensemble.learner import answers, records
 from stream_ensemble.learner.admitter import Admitter, admits
 from stream_ensemble.learner.ensemble import LearnedEnsemble
 from stream_ensemble.learner.feedback_clock import FeedbackClock
 from stream_ensemble.learner.gathered import Gathered
 from stream_ensemble.learner.guard import Guard, guards
-from stream_ensemble.learner.output import Outgoing, TransactionalOutput
 from stream_ensemble.learner.parts import in_parts
 from stream_ensemble.learner.publisher import WeightsPublisher
 from stream_ensemble.learner.reading import feedback_reader
@@ -206,12 +207,8 @@ class LearnerPartition:
 
     def _take_answers(self, tp: TopicPartition, columns: Columns) -> None:
         here = self._gathered
-        rows = zip(columns.records, columns.offsets.tolist(), columns.appended.tolist(), strict=True)
-        for record, offset, appended in rows:
-            try:
-                here.charges += answers.take(here.changes, self._ensemble.rules, record, offset, appended)
-            except RecordError as error:
-                self._refuse(tp, Refused(record, offset, appended, error))
+        refuse = partial(self._refuse, tp)
+        here.charges += answers.take_all(here.changes, self._ensemble.rules, columns, refuse)
         if columns.records:
             here.fused_until = max(here.fused_until, int(columns.appended.max()))
             self._clock.read_fused(here.fused_until, time.monotonic())

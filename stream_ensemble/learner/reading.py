@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import numpy as np
 
-from stream_ensemble import messages
+from stream_ensemble import compiled, messages
 from stream_ensemble.columnar import feedbacks
 from stream_ensemble.columnar.feedbacks import FeedbackBatch
 from stream_ensemble.columnar.forms import form_of
@@ -74,6 +74,18 @@ class _Read(NamedTuple):
     trials: list[Trial]
 
 
+class _Many(NamedTuple):
+    """Labels of N records read at once, by column; None in all of them where a record is to be read by
+    itself.
+    """
+
+    ids: Sequence[Any]
+    names: Sequence[Any]
+    labels: Sequence[Any]
+    revisions: Sequence[Any]
+    weights: Sequence[Any]
+
+
 class FeedbackReader:
     """Reads partition ``partition`` of the feedback topic.
 
@@ -96,23 +108,48 @@ class FeedbackReader:
     def read(self, columns: Columns) -> Labels:
         """Sort the labels of N records into labels for here, labels for elsewhere and what cannot be used."""
         read = _Read([], [], {}, [], [], [])
-        places = zip(columns.records, columns.offsets.tolist(), columns.appended.tolist(), strict=True)
-        for record, offset, appended in places:
-            try:
-                form = form_of(record, _UNPACK)
-                if form is None:
-                    self._read_one(read, record, offset, appended)
-                else:
-                    self._read_rows(read, _UNPACK[form](record.value or b""), record, offset, appended)
-            except RecordError as error:
-                self._read_control(read, record, offset, appended, error)
+        offsets, appended = columns.offsets.tolist(), columns.appended.tolist()
+        begin, many = 0, _many(columns.records)
+        odd = [place for place, name in enumerate(many.ids) if name is None]
+        for place in odd:
+            self._read_many(read, many, slice(begin, place), columns.records, offsets, appended)
+            self._read_record(read, columns.records[place], offsets[place], appended[place])
+            begin = place + 1
+        self._read_many(read, many, slice(begin, None), columns.records, offsets, appended)
         return self._sorted(read)
+
+    def _read_many(
+        self,
+        read: _Read,
+        many: _Many,
+        run: slice,
+        records: Sequence[Any],
+        offsets: Sequence[int],
+        appended: Sequence[int],
+    ) -> None:
+        """Take what was read at once of some records that follow each other."""
+        origins = zip(repeat(self._topic), repeat(self._partition), offsets[run], repeat(0), strict=False)
+        originals = map(partial, repeat(pack), records[run])
+        columns = (*(column[run] for column in many[1:]), appended[run], origins, originals)
+        read.ids.extend(many.ids[run])
+        read.labels.extend(map(_new_label, zip(*columns, strict=False)))
+
+    def _read_record(self, read: _Read, record: Any, offset: int, appended: int) -> None:
+        """Take any record by itself."""
+        try:
+            form = form_of(record, _UNPACK) if record.headers else None
+            if form is None:
+                self._read_one(read, record, offset, appended)
+            else:
+                self._read_rows(read, _UNPACK[form](record.value or b""), record, offset, appended)
+        except RecordError as error:
+            self._read_control(read, record, offset, appended, error)
 
     def _read_one(self, read: _Read, record: Any, offset: int, appended: int) -> None:
         label = decode(record.value, _decode_feedback)
         key = matching_key(record.key, label.request_id)
         # A forwarded label keeps the append time and the origin of the record it was first written in.
-        moved = forwarded_from(record)
+        moved = forwarded_from(record) if record.headers else None
         origin: Source = (self._topic, self._partition, offset, 0)
         if moved is not None:
             read.forwarded[len(read.ids)] = offset, appended, 0
@@ -176,6 +213,14 @@ class FeedbackReader:
             else:
                 found.elsewhere.append(Misplaced(int(canonical[place]), label))
         return found
+
+
+def _many(records: Sequence[Any]) -> _Many:
+    if not compiled.AVAILABLE:
+        return _Many(*repeat([None] * len(records), 5))
+    # One with headers may have another form, or have been forwarded.
+    values = [None if record.headers else record.value for record in records]
+    return _Many(*compiled.reading.read_labels([record.key for record in records], values))
 
 
 def feedback_reader(ensemble: LearnedEnsemble, partition: int) -> FeedbackReader:

@@ -10,10 +10,10 @@ from aiokafka.structs import TopicPartition
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.records import DeadLabel
 from stream_ensemble.kafka.decode import Refused
-from stream_ensemble.learner.applied_topic import encode_applied, encode_trial
+from stream_ensemble.kafka.transactional_output import Outgoing
+from stream_ensemble.learner.applied_topic import encode_all, encode_trial
 from stream_ensemble.learner.ensemble import LearnedEnsemble
 from stream_ensemble.learner.original import Original, unpack
-from stream_ensemble.learner.output import Outgoing
 from stream_ensemble.learner.reading import Misplaced
 from stream_ensemble.learner.standing import Step
 from stream_ensemble.messages import (
@@ -31,9 +31,7 @@ from stream_ensemble.stores.weights_topic import encode_controls, encode_key, en
 def of_flush(ensemble: LearnedEnsemble, partition: int, changes: Changes, step: Step) -> list[Outgoing]:
     """What became of labels, those that cannot be used, and the contributions that changed."""
     applied = ensemble.applied(partition)
-    records = [
-        encode_applied(applied, request_id, verdict) for request_id, verdict in changes.verdicts.items()
-    ]
+    records = encode_all(applied, changes.verdicts)
     records += (encode_trial(applied, trial) for late in changes.late.values() for trial in late.values())
     records += (dead_label(ensemble, dead) for dead in changes.dead)
     records += _weights(ensemble, partition, step)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 from aiokafka.structs import TopicPartition
 
 from stream_ensemble.core.labels.changes import Changes
-from stream_ensemble.errors import RecordError, StateError
+from stream_ensemble.errors import StateError
+from stream_ensemble.kafka.decode import Refused
 from stream_ensemble.kafka.tail import LogReader
 from stream_ensemble.learner import answers
 from stream_ensemble.learner.applied_topic import decode_applied, decode_trial, is_trial
@@ -101,12 +103,11 @@ async def _fill_answers(
     begin, _ = await reader.begin_and_end(tp)
     async for columns in reader.read(tp, max(begin, span[0]), span[1]):
         changes = Changes(store)
-        rows = zip(columns.records, columns.offsets.tolist(), columns.appended.tolist(), strict=True)
-        for record, offset, appended in rows:
-            try:
-                answers.keep(changes, record, offset, appended)
-            except RecordError as error:
-                log.warning("%s partition %d offset %d: %s", tp.topic, tp.partition, offset, error)
+        answers.keep_all(changes, columns, partial(_say_refused, tp))
         fused_until = max(fused_until, int(columns.appended.max()))
         store.write(changes, filling)
     return fused_until
+
+
+def _say_refused(tp: TopicPartition, item: Refused) -> None:
+    log.warning("%s partition %d offset %d: %s", tp.topic, tp.partition, item.offset, item.error)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -24,7 +23,7 @@ from stream_ensemble.core.learning.additive import Additive
 from stream_ensemble.core.learning.contribution import Contribution, Vector
 from stream_ensemble.core.learning.control import NOTHING
 from stream_ensemble.core.learning.magnitudes import WithMagnitudes, apart
-from stream_ensemble.errors import RecordError, StateError
+from stream_ensemble.errors import StateError
 from stream_ensemble.kafka.chunks import Columns
 from stream_ensemble.kafka.tail import LogReader
 from stream_ensemble.learner import answers
@@ -188,12 +187,8 @@ class _Replay:
         return self._first[tp] + early < reset_at
 
     def _take_answers(self, changes: Changes, columns: Columns) -> list[Charge]:
-        charges: list[Charge] = []
-        rows = zip(columns.records, columns.offsets.tolist(), columns.appended.tolist(), strict=True)
-        for record, offset, appended in rows:
-            # The live learner sends such a record to dead-letter and learns nothing from it.
-            with suppress(RecordError):
-                charges += answers.take(changes, self._ensemble.rules, record, offset, appended)
+        # The live learner sends what cannot be read to dead-letter and learns nothing from it.
+        charges = answers.take_all(changes, self._ensemble.rules, columns, lambda refused: None)
         self._fused_until = max(self._fused_until, int(columns.appended.max()))
         return charges
 

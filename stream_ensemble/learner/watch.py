@@ -11,8 +11,8 @@ import msgspec
 
 from stream_ensemble.core.learning.control import NOTHING, joined
 from stream_ensemble.errors import StreamEnsembleError
+from stream_ensemble.kafka.transactional_output import Outgoing
 from stream_ensemble.learner.ensemble import LearnedEnsemble
-from stream_ensemble.learner.output import Outgoing
 from stream_ensemble.messages import Control
 from stream_ensemble.stores.contributions import ContributionStore, Key, Stored
 from stream_ensemble.stores.control_state import CONTROLS, state_of

@@ -1,4 +1,6 @@
-"""``make chaos SEEDS=N MODE=one|three``, ``make chaos SEED=n``, ``make chaos SPACED=1``."""
+"""``make chaos SEEDS=N MODE=one|three DELIVERY=fenced|transactions``, ``make chaos SEED=n``,
+``make chaos SPACED=all``.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,14 @@ import argparse
 import sys
 
 from tests.chaos.run import Outcome, run
-from tests.chaos.schedule import Schedule, faults_of, random_schedule, short_schedule, spaced_schedule
+from tests.chaos.schedule import (
+    Schedule,
+    delivery_of,
+    faults_of,
+    random_schedule,
+    short_schedule,
+    spaced_schedule,
+)
 
 
 def main() -> int:
@@ -16,6 +25,9 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=1, help="the first seed")
     parser.add_argument("--seed", type=int, help="this one again")
     parser.add_argument("--mode", choices=["one", "three"], help="brokers; absent: in turn")
+    parser.add_argument(
+        "--delivery", choices=["fenced", "transactions"], help="how answers are written; absent: in turn"
+    )
     parser.add_argument("--short", action="store_true", help="the run of make test")
     parser.add_argument("--spaced", help="these faults alone, one after the other: NAME,NAME or all")
     parser.add_argument("--print", action="store_true", help="only show the schedules")
@@ -35,6 +47,13 @@ def main() -> int:
 
 
 def _schedules(given: argparse.Namespace) -> list[Schedule]:
+    return [
+        schedule._replace(delivery=given.delivery or delivery_of(schedule.seed))
+        for schedule in _events_of(given)
+    ]
+
+
+def _events_of(given: argparse.Namespace) -> list[Schedule]:
     seeds = [given.seed] if given.seed is not None else range(given.first, given.first + given.seeds)
     if given.short:
         return [short_schedule(seed) for seed in seeds]

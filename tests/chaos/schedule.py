@@ -6,6 +6,7 @@ import random
 from typing import Literal, NamedTuple
 
 Mode = Literal["one", "three"]
+Delivery = Literal["fenced", "transactions"]
 
 
 class Event(NamedTuple):
@@ -21,7 +22,9 @@ class Event(NamedTuple):
 
 
 class Schedule(NamedTuple):
-    """One run. ``near_last_epoch``: transactional ids begin just below their last epoch."""
+    """One run. ``near_last_epoch``: transactional ids begin just below their last epoch; ``delivery``: the
+    fusers' setting.
+    """
 
     seed: int
     mode: Mode
@@ -31,12 +34,14 @@ class Schedule(NamedTuple):
     near_last_epoch: bool
     traffic_s: float
     events: tuple[Event, ...]
+    delivery: Delivery = "fenced"
 
     def __str__(self) -> str:
         brokers = "one broker" if self.mode == "one" else "three brokers"
         head = (
             f"seed {self.seed}: {brokers}, {self.fusers} fusers, "
             f"{self.learners} learners, {self.requests_a_second} requests a second for {self.traffic_s:.0f} s"
+            + (", answers in transactions" if self.delivery == "transactions" else "")
             + (", transactional ids near their last epoch" if self.near_last_epoch else "")
         )
         return "\n".join([head, *(f"  {event}" for event in self.events)])
@@ -84,6 +89,11 @@ def faults_of(mode: Mode) -> dict[str, tuple[float, float]]:
     """All there are in this mode."""
     brokers = ONE_BROKER_FAULTS if mode == "one" else THREE_BROKER_FAULTS
     return {**WORKER_FAULTS, **REDIS_FAULTS, **NETWORK_FAULTS, **TRAFFIC_FAULTS, **brokers}
+
+
+def delivery_of(seed: int) -> Delivery:
+    """The mode a seed has where none is asked for: the rarer one in every fourth."""
+    return "transactions" if seed % 4 == 0 else "fenced"
 
 
 def random_schedule(seed: int, mode: Mode) -> Schedule:

@@ -6,7 +6,7 @@ import asyncio
 import gzip
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,12 +35,11 @@ class Record(NamedTuple):
 class TopicLog:
     """Records read so far, by topic, in the order of offsets within a partition.
 
-    Fused records are read uncommitted, as a careless consumer would; what the learner writes in transactions
-    is read committed.
+    Topics in ``uncommitted`` are read as a careless consumer would, all others read committed.
     """
 
     def __init__(
-        self, bootstrap: Sequence[str], topics: Sequence[str], uncommitted: str, folder: Path
+        self, bootstrap: Sequence[str], topics: Sequence[str], uncommitted: Collection[str], folder: Path
     ) -> None:
         self._topics, self._uncommitted, self._folder = list(topics), uncommitted, folder
         self._bootstrap = list(bootstrap)
@@ -52,8 +51,8 @@ class TopicLog:
         """Connect."""
         self._consumers = []
         for level, topics in (
-            ("read_uncommitted", [self._uncommitted]),
-            ("read_committed", [topic for topic in self._topics if topic != self._uncommitted]),
+            ("read_uncommitted", [topic for topic in self._topics if topic in self._uncommitted]),
+            ("read_committed", [topic for topic in self._topics if topic not in self._uncommitted]),
         ):
             consumer = AIOKafkaConsumer(
                 bootstrap_servers=self._bootstrap,

@@ -76,6 +76,7 @@ class World:
                 session_timeout_s=6.0,
                 heartbeat_interval_s=0.5,
                 replication_factor=self.brokers.copies,
+                delivery=self.schedule.delivery,
             ),
             redis=config.Redis(url=redis_url),
             ensembles={

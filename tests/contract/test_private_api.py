@@ -127,6 +127,15 @@ def test_a_producer_and_its_parts_share_the_idempotence_state() -> None:
     assert "self._exception = exception" in source(MessageAccumulator.fail_all)
 
 
+def test_a_transactional_producer_takes_its_id_and_epoch_from_elsewhere_and_batches_at_once() -> None:
+    assert "self._pid_and_epoch = PidAndEpoch(pid, epoch)" in source(TransactionManager.set_pid_and_epoch)
+    assert "self._txn_manager.has_pid()" in source(Sender._maybe_wait_for_pid)
+    assert "self._txn_manager.maybe_add_partition_to_txn(tp)" in source(MessageAccumulator._append_batch)
+    assert "self._builder.set_producer_state(" in source(BatchBuilder._set_producer_state)
+    assert {"is_in_transaction", "wait_for_transaction_end"} <= set(dir(TransactionManager))
+    assert isinstance(Sender.sender_task, property)
+
+
 def test_the_coordinator_can_be_asked_for_a_heartbeat_and_the_client_for_coordinators() -> None:
     assert parameters(GroupCoordinator._send_req)[:2] == ["self", "request"]
     assert "HeartbeatRequest(self.group_id, self.generation, self.member_id)" in source(

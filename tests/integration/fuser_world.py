@@ -101,9 +101,12 @@ class World:
         *,
         beside: Mapping[str, config.Ensemble] | None = None,
         fetch_bytes: int = 4 << 20,
+        kafka: Mapping[str, Any] | None = None,
         **ensemble: Any,
     ) -> None:
         self.folder = folder
+        #: As a careless consumer would, unless told otherwise.
+        self.isolation_level = "read_uncommitted"
         self.settings = config.Settings(
             app=name,
             kafka=config.Kafka(
@@ -111,6 +114,7 @@ class World:
                 session_timeout_s=6.0,
                 heartbeat_interval_s=0.5,
                 fetch_max_bytes_per_partition=fetch_bytes,
+                **(kafka or {}),
             ),
             redis=config.Redis(url=redis_url),
             ensembles={
@@ -146,9 +150,21 @@ class World:
         other.topics = config.topic_names(name, self.settings.ensembles[name])
         return other
 
-    def start(self, app: str = "fuse", *, redis_url: str | None = None) -> Worker:
+    def start(
+        self,
+        app: str = "fuse",
+        *,
+        redis_url: str | None = None,
+        delivery: str | None = None,
+        deployment: str | None = None,
+    ) -> Worker:
         """Start a worker of one of the two apps; :meth:`owning` waits for it."""
         settings = self.settings
+        if deployment is not None:
+            settings = msgspec.structs.replace(settings, app=deployment)
+        if delivery is not None:
+            kafka = msgspec.structs.replace(settings.kafka, delivery=delivery)
+            settings = msgspec.structs.replace(settings, kafka=kafka)
         if redis_url is not None:
             settings = msgspec.structs.replace(settings, redis=config.Redis(url=redis_url))
         worker = Worker(settings, self.folder / f"worker{len(self._workers)}", app)
@@ -270,6 +286,7 @@ class World:
             bootstrap_servers=self.settings.kafka.bootstrap_servers,
             group_id=None,
             auto_offset_reset="earliest",
+            isolation_level=self.isolation_level,
         )
         await consumer.start()
         try:
@@ -292,6 +309,7 @@ class World:
             bootstrap_servers=self.settings.kafka.bootstrap_servers,
             group_id=None,
             auto_offset_reset="earliest",
+            isolation_level=self.isolation_level,
         )
         await consumer.start()
         try:

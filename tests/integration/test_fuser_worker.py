@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from confluent_kafka import Producer
 
 from stream_ensemble.core.partitioning import partition_of
+from stream_ensemble.kafka.admin import admin_client
 from stream_ensemble.messages import HEADER_FORWARDED, HEADER_SOURCE
 from tests.integration.fuser_world import CLASSES, MEMBERS, OUTPUT, PARTITIONS, Worker, World, until
 
@@ -307,3 +309,50 @@ async def test_sigterm_finishes_commits_and_the_next_worker_repeats_nothing(
         await world.owning(second)
         assert second.metric("stream_ensemble_ledger_difference") == 0
         assert set((await world.answered_times()).values()) == {1}
+
+
+@pytest.mark.timeout(120)
+async def test_a_deployment_under_another_name_is_told_of_the_answers_it_finds(
+    kafka_bootstrap: str, redis_url: str, ensemble_name: str, tmp_path: Path
+) -> None:
+    warning = "holds answers, but nobody has fenced it as"
+    async with World(kafka_bootstrap, redis_url, ensemble_name, tmp_path) as world:
+        first, requests = world.start(), ids("named", 40)
+        await world.owning(first)
+        await world.predict(requests)
+        await world.fused(len(requests))
+        first.process.stop(20)
+        again, other = world.start(), world.start(deployment=f"{ensemble_name}-renamed")
+        await world.owning(again)
+        await world.owning(other)
+        assert warning not in first.process.output(1 << 20)
+        assert warning not in again.process.output(1 << 20)
+        said = other.process.output(1 << 20)
+        assert said.count(f"{warning} {ensemble_name}-renamed-") == PARTITIONS
+        assert set((await world.answered_times()).values()) == {1}
+
+
+@pytest.mark.timeout(120)
+async def test_answers_larger_than_their_topic_takes_wait_until_it_takes_them(
+    kafka_bootstrap: str, redis_url: str, ensemble_name: str, tmp_path: Path
+) -> None:
+    async with World(kafka_bootstrap, redis_url, ensemble_name, tmp_path) as world:
+        requests = ids("large", 40)
+        await allow(world, 100)
+        worker = world.start()
+        await world.owning(worker)
+        await world.predict(requests)
+        await until(lambda: "Raise max.message.bytes there" in worker.process.output(), "it says so")
+        await allow(world, 1 << 20)
+        assert set(await world.fused(len(requests))) == set(requests)
+        assert worker.process.running
+        assert set((await world.answered_times()).values()) == {1}
+
+
+async def allow(world: World, max_bytes: int) -> None:
+    """Records and batches of the fused topic may be so large."""
+    async with admin_client(world.settings.kafka) as client:
+        topic = ConfigResource(
+            ConfigResourceType.TOPIC, world.topics.fused, configs={"max.message.bytes": str(max_bytes)}
+        )
+        await client.alter_configs([topic])

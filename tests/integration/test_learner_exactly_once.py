@@ -54,6 +54,16 @@ def _after(target: Any, name: str) -> None:
     setattr(target, name, crash)
 
 
+def _after_one(target: Any, name: str) -> None:
+    original = getattr(target, name)
+
+    def crash(*args: Any) -> None:
+        original(*args)
+        raise CrashError
+
+    setattr(target, name, crash)
+
+
 def _before_store(owner: Owner) -> None:
     def crash(*_: Any) -> None:
         raise CrashError
@@ -67,8 +77,9 @@ def _producer(owner: Owner) -> Any:
 
 POINTS: dict[str, Callable[[Owner], None]] = {
     "before begin": lambda owner: _before(_producer(owner), "begin_transaction"),
-    "before the records": lambda owner: _before(_producer(owner), "send_batch"),
-    "after the first batch": lambda owner: _after(_producer(owner), "send_batch"),
+    "before the records": lambda owner: _before(owner.partition._output, "_write"),
+    "after the first batch": lambda owner: _after_one(owner.partition._output, "_send"),
+    "after the records": lambda owner: _after(owner.partition._output, "_write"),
     "before the offsets": lambda owner: _before(_producer(owner), "send_offsets_to_transaction"),
     "before the commit": lambda owner: _before(_producer(owner), "commit_transaction"),
     "after the commit": lambda owner: _after(_producer(owner), "commit_transaction"),

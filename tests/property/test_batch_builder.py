@@ -43,13 +43,20 @@ def _read(batch: bytes) -> list[object]:
     opened = DefaultRecordBatch(bytearray(batch))
     assert opened.validate_crc()
     said = opened.producer_id, opened.producer_epoch, opened.base_sequence, opened.max_timestamp
-    return [said, [(r.offset, r.timestamp, r.key, r.value, r.headers) for r in opened]]
+    return [
+        opened.is_transactional,
+        said,
+        [(r.offset, r.timestamp, r.key, r.value, r.headers) for r in opened],
+    ]
 
 
-@given(calls, st.integers(min_value=61, max_value=4000), st.sampled_from([0, 1, 2, 3, 4]))
-def test_both_builders_write_the_same_bytes(made: list, size: int, compression: int) -> None:
+@given(calls, st.integers(min_value=61, max_value=4000), st.sampled_from([0, 1, 2, 3, 4]), st.booleans())
+def test_both_builders_write_the_same_bytes(
+    made: list, size: int, compression: int, transactional: bool
+) -> None:
     with pytest.MonkeyPatch.context() as clock:
-        plain, compiled = PlainBuilder(size, compression), CompiledBuilder(size, compression)
+        plain = PlainBuilder(size, compression, is_transactional=transactional)
+        compiled = CompiledBuilder(size, compression, transactional=transactional)
         assert _filled(plain, made, clock) == _filled(compiled, made, clock)
         assert plain.record_count() == compiled.record_count()
         if not plain.record_count():

@@ -8,6 +8,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from aiokafka.structs import TopicPartition
@@ -25,14 +26,15 @@ from stream_ensemble.kafka import end_proofs, fenced_producer
 from stream_ensemble.kafka.chunks import EndEvidence
 from stream_ensemble.kafka.end_proofs import EndProofs
 from stream_ensemble.kafka.fenced_producer import FencedProducer
+from stream_ensemble.kafka.transactional_output import TransactionalOutput
 from stream_ensemble.kafka.transport import ChunkConsumer
 from stream_ensemble.learner import restore
-from stream_ensemble.learner.output import TransactionalOutput
 from stream_ensemble.learner.partition import LearnerPartition
 from stream_ensemble.learner.publisher import WeightsPublisher
 from stream_ensemble.stores.weights_topic import PartitionLog
 from tests.simulation import settings
 from tests.simulation.broker import Committed
+from tests.simulation.effects import CrashPoint
 from tests.simulation.faults import Fault
 from tests.simulation.group import SESSION_S
 from tests.simulation.network import here
@@ -89,7 +91,7 @@ def _zombie(seed: int) -> Schedule:
         length = SESSION_S + 0.15 + 0.6 * rng.random()
         faults.append(Fault(at, "freeze", f"fuse-{(seed + turn) % 2}", length))
         at += length + 0.6
-    return Schedule(seed, instead=tuple(faults))
+    return Schedule(seed, instead=tuple(faults), transacted=False)
 
 
 def _refused(seed: int) -> Schedule:
@@ -97,7 +99,28 @@ def _refused(seed: int) -> Schedule:
     rng = random.Random(seed)
     places = [f"{settings.NAME}.fused/{number}" for number in range(settings.PARTITIONS)]
     refusals = tuple(Fault(0.3 + 0.1 * step, "refuse", rng.choice(places)) for step in range(25))
-    return Schedule(seed, instead=refusals, busy=0.0, waiting=0.9)
+    return Schedule(seed, instead=refusals, busy=0.0, waiting=0.9, transacted=False)
+
+
+def _refused_inside(seed: int) -> Schedule:
+    """The same in transactions."""
+    return replace(_refused(seed), transacted=True)
+
+
+def _transacted(seed: int) -> Schedule:
+    """As any, in transactions."""
+    return Schedule(seed, transacted=True)
+
+
+def _ended_inside(seed: int) -> Schedule:
+    """Fusers end in the middle of their transactions, again and again."""
+    rng = random.Random(seed)
+    faults = []
+    for step in range(8):
+        host, at = f"fuse-{step % 2}", 0.9 + 0.5 * step
+        point = CrashPoint(host, at, "write offsets", rng.randint(1, 3), True)
+        faults.append(Fault(at, "crash", host, 0.3, point))
+    return Schedule(seed, instead=tuple(faults), transacted=True)
 
 
 def _busy(seed: int) -> Schedule:
@@ -291,6 +314,15 @@ BUGS: dict[str, Bug] = {
     "late acknowledgement after revoke": Bug(FuseOwner, "assigned", _closing_kept),
     "chunk from before a restart taken": Bug(
         ChunkConsumer, "is_current", lambda right: lambda self, chunk: True, _refused
+    ),
+    "a failed batch does not fail its transaction": Bug(
+        TransactionalOutput, "_write", rewritten("raise result", "continue"), _refused_inside
+    ),
+    "aborted answers read back": Bug(
+        takeover, "take_over", rewritten("committed_only=True", "committed_only=False"), _transacted
+    ),
+    "offsets beside the transaction": Bug(
+        FuseOwner, "committable", rewritten("if self._delivery.transacted:", "if False:"), _ended_inside
     ),
     "offsets outside the learner's transaction": Bug(TransactionalOutput, "commit", _offsets_first),
     "local store ahead of the transaction": Bug(LearnerPartition, "_write", _store_first),

@@ -88,6 +88,10 @@ class Builder:
         """Bytes so far."""
         return self._size
 
+    def record_count(self) -> int:
+        """Records so far."""
+        return len(self.records)
+
     def closed(self) -> bool:
         """May nothing more be appended?"""
         return self._closed
@@ -133,6 +137,9 @@ class Accumulator:
         self.transactional_id: str | None = None
 
     def _append_batch(self, builder: Builder, tp: TopicPartition) -> Waiting:
+        if self.transactional_id is not None:
+            assert self._txn_manager.is_in_transaction()
+            self._txn_manager._txn_partitions.add(tp)
         batch = Waiting(builder, tp, self._process)
         self._batches.setdefault(tp, deque()).append(batch)
         self.wake()
@@ -252,7 +259,7 @@ class Producer:
         process = here()
         self._process = process
         self._broker: Broker = world.broker
-        self._group = world.learners.name
+        self._group = ""
         self._id = transactional_id
         self._message_accumulator = Accumulator(process, self._broker, max_batch_size)
         self._message_accumulator.transactional_id = transactional_id
@@ -263,7 +270,7 @@ class Producer:
 
     async def start(self) -> None:
         """Connect; with a transactional id fence its holder."""
-        if self._id is None:
+        if self._id is None or self._txn_manager.has_pid():
             return
         while True:
             found = await self._process.ask(
@@ -289,21 +296,11 @@ class Producer:
         """See aiokafka."""
         self._txn_manager.begin_transaction()
 
-    def create_batch(self) -> Builder:
-        """See aiokafka."""
-        return Builder(self._message_accumulator._batch_size)
-
-    async def send_batch(self, batch: Builder, topic: str, *, partition: int) -> asyncio.Future[Any]:
-        """See aiokafka."""
-        if not self._txn_manager.is_in_transaction():
-            raise kafka_errors.IllegalOperation("no transaction")
-        self._txn_manager._txn_partitions.add(TopicPartition(topic, partition))
-        return self._message_accumulator._append_batch(batch, TopicPartition(topic, partition)).future
-
     async def send_offsets_to_transaction(self, offsets: Mapping[TopicPartition, Any], group_id: str) -> None:
         """See aiokafka."""
         if not self._txn_manager.is_in_transaction():
             raise kafka_errors.IllegalOperation("no transaction")
+        self._group = group_id
         await self._coordinated("write offsets", self._broker.add_offsets, offsets)
 
     async def commit_transaction(self) -> None:

@@ -19,6 +19,8 @@ FUSER = (
     "acknowledge",
     "commit",
 )
+#: What one does instead of publishing and committing, where answers are written in transactions.
+TRANSACTED = ("write records", "write offsets", "commit transaction")
 #: What a learner does, from the moment it is assigned a partition.
 LEARNER = (
     "ask heartbeat",

@@ -27,6 +27,8 @@ class Member:
         self.process = process
         self.member_id = member_id
         self.joining: asyncio.Future[Any] | None = None
+        #: The one of its last request to join, also after it was answered.
+        self.asked: asyncio.Future[Any] | None = None
         #: Told to the member once: it has to join again.
         self.notice: Callable[[bool], None] = lambda kicked: None
 
@@ -53,6 +55,9 @@ class Group:
         self, process: Process, member_id: str, notice: Callable[[bool], None], done: asyncio.Future[Any]
     ) -> None:
         """A member is ready for the next generation; ``done`` gets (member id, generation, numbers)."""
+        if any(member.asked is done for member in self.members.values()):
+            # Sent again, as it seemed lost: the answer is on its way or will be.
+            return
         member = self.members.get(member_id)
         if member is None:
             # One that asked before and never heard its name is the same.
@@ -62,7 +67,7 @@ class Group:
             member = Member(process, f"{process.name}#{self._count}")
             self.members[member.member_id] = member
         member.notice = notice
-        member.joining = done
+        member.joining = member.asked = done
         if process.dead:
             self.silent(process)
         self.rebalance()

@@ -21,7 +21,8 @@ class Schedule:
     """What happens in one run: a seed, and what was taken out of it to find the cause of a failure.
 
     ``instead`` stands in for the faults of the seed; ``busy`` is the share of answers and chunks that a
-    process looks at only some time after they came, ``waiting`` of chunks where that is more.
+    process looks at only some time after they came, ``waiting`` of chunks where that is more. ``transacted``
+    is told where fusers must write in transactions, or must not.
     """
 
     seed: int
@@ -30,6 +31,12 @@ class Schedule:
     instead: tuple[Fault, ...] | None = None
     busy: float = 0.08
     waiting: float = 0.0
+    transacted: bool | None = None
+
+    @property
+    def transacts(self) -> bool:
+        """Whether fusers write in transactions; unless told, in every fifth."""
+        return self.seed % 5 == 4 if self.transacted is None else self.transacted
 
     @property
     def variant(self) -> int:
@@ -70,7 +77,15 @@ def run(
         begun: gets the world before anything has happened; ``watch`` when all has.
     """
     traffic = schedule.traffic()
-    world = World(schedule.seed, schedule.variant, schedule.faults(), say, schedule.busy, schedule.waiting)
+    world = World(
+        schedule.seed,
+        schedule.variant,
+        schedule.faults(),
+        say,
+        schedule.busy,
+        schedule.waiting,
+        transacted=schedule.transacts,
+    )
     try:
         if begun is not None:
             begun(world)

@@ -16,10 +16,11 @@ import torch
 from stream_ensemble.core.join import slots
 from stream_ensemble.fuser import ensemble as fuser_ensemble
 from stream_ensemble.fuser import owner as fuser_owner
-from stream_ensemble.kafka import end_proofs, fence, fenced_producer, fetching, tail
-from stream_ensemble.learner import output, publisher, restore
+from stream_ensemble.fuser import transactions as fuser_transactions
+from stream_ensemble.kafka import end_proofs, fence, fenced_producer, fetching, tail, transactional_output
 from stream_ensemble.learner import owner as learner_owner
 from stream_ensemble.learner import partition as learner_partition
+from stream_ensemble.learner import publisher, restore
 from tests.simulation import clients
 from tests.simulation.loop import EPOCH_MS
 from tests.simulation.network import here
@@ -40,7 +41,7 @@ class _Time:
 
 
 _CLOCKED = (
-    fuser_ensemble, fuser_owner, end_proofs, fence, fetching, tail,
+    fuser_ensemble, fuser_owner, fuser_transactions, end_proofs, fence, fetching, tail,
     learner_owner, learner_partition, publisher,
 )  # fmt: skip
 
@@ -48,9 +49,9 @@ _CLOCKED = (
 def _replacements() -> Iterator[tuple[Any, str, Any]]:
     for module in _CLOCKED:
         yield module, "time", _Time
-    yield fenced_producer, "AIOKafkaProducer", clients.Producer
-    yield fenced_producer, "batch_builder", lambda size, compression: clients.Builder(size)
-    yield output, "AIOKafkaProducer", clients.Producer
+    for module in (fenced_producer, transactional_output):
+        yield module, "AIOKafkaProducer", clients.Producer
+        yield module, "batch_builder", lambda size, compression, **_: clients.Builder(size)
     yield restore, "OffsetsAdminClient", clients.Admin
     yield tail, "AIOKafkaConsumer", clients.AsideConsumer
     yield tail, "adopt", lambda consumer: None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from stream_ensemble import config
 from stream_ensemble.fuser.ensemble import FusedEnsemble, fused_ensemble
 from stream_ensemble.learner.ensemble import LearnedEnsemble, learned_ensemble
@@ -64,6 +66,14 @@ def settings(variant: int) -> config.Settings:
             )
         },
     )
+
+
+@cache
+def transacted(variant: int) -> config.Settings:
+    """The same with answers in transactions."""
+    plain = settings(variant)
+    kafka = replace(plain.kafka, delivery="transactions", transaction_interval_ms=150)
+    return replace(plain, kafka=kafka)
 
 
 @cache

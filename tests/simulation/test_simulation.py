@@ -10,7 +10,7 @@ import pytest
 
 from tests.simulation import faults, traffic
 from tests.simulation.__main__ import each
-from tests.simulation.effects import FUSER, LEARNER, CrashPoint
+from tests.simulation.effects import FUSER, LEARNER, TRANSACTED, CrashPoint
 from tests.simulation.faults import Fault
 from tests.simulation.run import Schedule, run
 from tests.simulation.settings import PARTITIONS, VARIANTS
@@ -19,7 +19,8 @@ from tests.simulation.shrink import shrink
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "effects.md").read_text()
 SEEDS = 100
-EFFECTS = [("fuse", effect) for effect in FUSER] + [("learn", effect) for effect in LEARNER]
+EFFECTS = [("fuse", effect, False) for effect in FUSER] + [("fuse", effect, True) for effect in TRANSACTED]
+EFFECTS += [("learn", effect, False) for effect in LEARNER]
 
 
 def test_every_schedule_ends_with_one_answer_a_request_and_each_label_counted_once() -> None:
@@ -29,22 +30,23 @@ def test_every_schedule_ends_with_one_answer_a_request_and_each_label_counted_on
 
 
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize(("role", "effect"), EFFECTS)
-def test_a_crash_between_any_two_effects(role: str, effect: str, after: bool) -> None:
+@pytest.mark.parametrize(("role", "effect", "transacted"), EFFECTS)
+def test_a_crash_between_any_two_effects(role: str, effect: str, transacted: bool, after: bool) -> None:
     """The hosts' first takeovers are the only ones that commit first positions."""
     at_takeover = effect in (*FUSER[:3], "ask heartbeat", "fence", "write store")
     since = 0.0 if at_takeover else 0.9
     points = [CrashPoint(f"{role}-{number}", since, effect, 1, after) for number in range(PARTITIONS)]
     crashes = tuple(Fault(since, "crash", point.host, 0.3, point) for point in points)
-    outcome = run(Schedule(EFFECTS.index((role, effect)), instead=crashes))
+    number = EFFECTS.index((role, effect, transacted))
+    outcome = run(Schedule(number, instead=crashes, transacted=transacted))
     assert outcome.violations == []
     assert (role, effect, after) in outcome.crashed
 
 
 def test_the_page_names_the_effects_in_their_order() -> None:
     rows = [line.split("|")[1].strip() for line in PAGE.splitlines() if line.startswith("| ")]
-    named = [row for row in rows if row in {*FUSER, *LEARNER}]
-    assert named == [*FUSER, *LEARNER]
+    named = [row for row in rows if row in {*FUSER, *TRANSACTED, *LEARNER}]
+    assert named == [*FUSER, *TRANSACTED, *LEARNER]
 
 
 @pytest.mark.parametrize("seed", range(VARIANTS))

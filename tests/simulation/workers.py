@@ -90,7 +90,8 @@ class Fuser(Worker):
         world, process = self.world, self.process
         template = settings.fused(world.variant)
         options = {"world": world}
-        limits = settings.settings(world.variant).kafka
+        of_variant = settings.transacted if world.transacted else settings.settings
+        whole = of_variant(world.variant)
         self.view = WeightsView(
             RedisClient(process, world.redis),
             template.algorithm,
@@ -104,10 +105,10 @@ class Fuser(Worker):
         )
         ensemble = replace(template, weights=self.view)
         app = SimpleNamespace(owner=None, consumer=None)
-        self.producer = FencedProducer(options, max_batch_bytes=limits.max_batch_bytes)
+        self.producer = FencedProducer(options, max_batch_bytes=whole.kafka.max_batch_bytes)
         app.owner = self.owner = FuseOwner(
             app,
-            settings.settings(world.variant),
+            whole,
             [ensemble],
             self.producer,
             options,  # type: ignore[arg-type]

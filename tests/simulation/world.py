@@ -47,8 +47,11 @@ class World:
         say: Say | None = None,
         busy: float = 0.0,
         waiting: float = 0.0,
+        *,
+        transacted: bool = False,
     ) -> None:
         self.variant = variant
+        self.transacted = transacted
         self.busy = busy
         self.waiting = waiting
         self.violations: list[str] = []

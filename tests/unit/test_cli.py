@@ -79,6 +79,22 @@ def test_check_names_a_wrong_setting_and_answers_2(
     assert "quorum = 9" in report["findings"][0]["problem"]
 
 
+def test_check_says_what_answers_in_transactions_cost(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["init"])
+    capsys.readouterr()
+    assert main(["check"]) == 0
+    assert "note:" not in capsys.readouterr().out
+    monkeypatch.setenv("STREAM_ENSEMBLE__KAFKA__DELIVERY", "transactions")
+    monkeypatch.setenv("STREAM_ENSEMBLE__KAFKA__TRANSACTION_INTERVAL_MS", "250")
+    assert main(["check"]) == 0
+    assert "up to 250 ms and a commit later" in capsys.readouterr().out
+    assert main(["check", "--json"]) == 0
+    (note,) = json.loads(capsys.readouterr().out)["notes"]
+    assert "read_committed" in note
+
+
 def test_check_names_a_tls_file_that_is_not_there(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

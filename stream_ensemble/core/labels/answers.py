@@ -1,8 +1,8 @@
 """What is kept of a fused record until a label comes: the outputs and the credit it was made with.
 
 It is read once, when it comes, and kept as numbers behind what answers alike have in common: a quarter of the
-record, and a label finds it without reading JSON. A single record that cannot be read is kept as it came, for
-its label to say so.
+record, and a label finds it without reading JSON. What cannot be read, or has numbers that are no
+probabilities, is kept as it came, for its label to say so: of the others a label looks at the head alone.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from stream_ensemble.core.learning import credit_block
 from stream_ensemble.errors import RecordError, StateError
 from stream_ensemble.messages import UNREADABLE, Credit, CreditBlock, Name
 
+#: Of an output that sums to 1 within the largest tolerance there is.
+LARGEST = 1.5
 #: Stands in a fused record's bytes exactly when it carries credit blocks (or, harmlessly, by chance).
 _CARRIES_BLOCKS = b'"blocks"'
 #: No JSON begins with such a byte; a map in MessagePack, in which older versions kept rows, does.
@@ -74,6 +76,7 @@ class _Written(Struct):
 
 _decode = msgspec.json.Decoder(_Written).decode
 _decode_row = msgspec.msgpack.Decoder(_Written).decode
+_encode_row = msgspec.msgpack.Encoder().encode
 _encode_head = msgspec.msgpack.Encoder().encode
 _decode_head = msgspec.msgpack.Decoder(Head).decode
 _layout = lru_cache(256)(lambda count: Layout(f"<{count}d"))
@@ -97,24 +100,52 @@ def rows_kept(
     rows, _, classes = outputs.shape
     before = _before(Head(members, classes, segment, credit, shadow, warm))
     numbers = np.ascontiguousarray(outputs, "<f8").reshape(rows, -1)
-    return [before + row.tobytes() for row in numbers]
+    kept = [before + row.tobytes() for row in numbers]
+    for row in np.flatnonzero(((numbers < 0.0) | (numbers > LARGEST)).any(axis=1)).tolist():
+        components = dict(zip(members, outputs[row].tolist(), strict=True))
+        kept[row] = _encode_row(_Written(components, segment, credit, shadow, warm))
+    return kept
 
 
 def _packed(found: _Written) -> bytes | None:
-    """What is kept of a single one; None where its outputs are not of one length."""
+    """What is kept of a single one; None where its outputs are not of one length, or no probabilities."""
     outputs = found.components.values()
     lengths = set(map(len, outputs))
-    if len(lengths) > 1:
+    if len(lengths) > 1 or any(min(x) < 0.0 or max(x) > LARGEST for x in outputs if x):
         return None
     classes = lengths.pop() if lengths else 0
-    members, credit = tuple(found.components), found.credit
+    before = _before_single(found, tuple(found.components), classes)
+    return before + _layout(len(outputs) * classes).pack(*chain.from_iterable(outputs))
+
+
+def begin_kept(names: tuple[bytes, ...], classes: int, fields: tuple[bytes, ...]) -> bytes | None:
+    """What stands before the numbers that are kept of single records which have all this in common.
+
+    Args:
+        names: of the members awake, with those in shadow.
+        classes: how many numbers each output has.
+        fields: others that are kept, each as its name and value in JSON.
+
+    Returns:
+        None where such a record has to be read whole: it carries credit blocks, or cannot be read.
+    """
+    try:
+        found = _decode(b'{"components":{}' + b"".join(b"," + field for field in fields) + b"}")
+        members = tuple(name.decode() for name in names)
+    except UNREADABLE:
+        return None
+    if len(set(members)) < len(members) or (found.credit is not None and found.credit.blocks):
+        return None
+    return _before_single(found, members, classes)
+
+
+def _before_single(found: _Written, members: tuple[str, ...], classes: int) -> bytes:
+    credit = found.credit
     if credit is not None and credit.blocks:
         credit = msgspec.structs.replace(credit, blocks=None)
     if found.warm:
-        before = _before(Head(members, classes, found.segment, credit, found.shadow, found.warm))
-    else:
-        before = _before_alike(members, classes, found.segment, credit, found.shadow)
-    return before + _layout(len(members) * classes).pack(*chain.from_iterable(outputs))
+        return _before(Head(members, classes, found.segment, credit, found.shadow, found.warm))
+    return _before_alike(members, classes, found.segment, credit, found.shadow)
 
 
 def _before(head: Head) -> bytes:
@@ -134,7 +165,8 @@ def _before_alike(
 
 
 @lru_cache(4096)
-def _head_of(raw: bytes) -> Head:
+def head_of(raw: bytes) -> Head:
+    """The head that ``Credited.head`` is."""
     return _decode_head(raw)
 
 
@@ -144,15 +176,21 @@ def credited(answer: Answer) -> Credited:
     Raises:
         RecordError: ``fused-unreadable``: it was no fused record.
     """
-    value = answer.value
-    if value[:1] != _PACKED:
+    raw, numbers = head_and_numbers(answer.value)
+    if not raw:
         found = _written(answer)
         return Credited(found.components, found.segment, found.credit, found.shadow, found.warm)
-    end = _HEAD_AT + _LENGTH.unpack_from(value, len(_PACKED))[0]
-    raw = value[_HEAD_AT:end]
-    head = _head_of(raw)
-    outputs = Outputs(head.members, value[end:])
+    head = head_of(raw)
+    outputs = Outputs(head.members, numbers)
     return Credited(outputs, head.segment, head.credit, head.shadow, head.warm, raw)
+
+
+def head_and_numbers(value: bytes) -> tuple[bytes, bytes]:
+    """The two parts of what was kept of a fused record; both empty where it was kept as it came."""
+    if value[:1] != _PACKED:
+        return b"", b""
+    end = _HEAD_AT + _LENGTH.unpack_from(value, len(_PACKED))[0]
+    return value[_HEAD_AT:end], value[end:]
 
 
 def _written(answer: Answer) -> _Written:

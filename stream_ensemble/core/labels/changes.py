@@ -6,9 +6,13 @@ import heapq
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from stream_ensemble.core.labels.records import Answer, DeadLabel, Known, Verdict
 from stream_ensemble.messages import CreditBlock, Trial
+
+if TYPE_CHECKING:
+    from stream_ensemble.core.labels.answers import Head
 
 
 class Changes:
@@ -21,7 +25,7 @@ class Changes:
         dead: labels for the dead-letter topic.
         late: what shadows said of requests after their end, by request id and member.
         unparked: labels that are stored as parked and are so no more, with their append time (ms).
-        sound: heads of answers (see ``Credited``) that labels can be charged against, with the generation.
+        sound: heads of answers that labels can be charged against, by their bytes, with the generation.
         counts: what happened, by word, for the metrics.
     """
 
@@ -33,7 +37,7 @@ class Changes:
         self.unparked: dict[str, int] = {}
         self.dead: list[DeadLabel] = []
         self.late: dict[str, dict[str, Trial]] = {}
-        self.sound: dict[bytes, int] = {}
+        self.sound: dict[bytes, tuple[int, Head]] = {}
         self.counts: Counter[str] = Counter()
         self._parked_more = 0
         self._found: dict[str, CreditBlock] = {}
@@ -57,7 +61,15 @@ class Changes:
     def look_up(self, request_ids: Sequence[str]) -> list[tuple[Verdict | None, Answer | None]]:
         """See ``Known``."""
         with self.at_hand(request_ids):
-            return [(self.verdict(request_id), self.answer(request_id)) for request_id in request_ids]
+            return [self.known(request_id) for request_id in request_ids]
+
+    def known(self, request_id: str) -> tuple[Verdict | None, Answer | None]:
+        """The same of one."""
+        at_hand = self._at_hand.get(request_id)
+        if at_hand is None:
+            return self.verdict(request_id), self.answer(request_id)
+        verdict, answer = at_hand
+        return self.verdicts.get(request_id, verdict), self.answers.get(request_id, answer)
 
     @contextmanager
     def at_hand(self, request_ids: Sequence[str]) -> Iterator[None]:
@@ -118,9 +130,12 @@ class Changes:
 
     def decide_after(self, before: Verdict | None, request_id: str, verdict: Verdict | None) -> None:
         """The same where it is known that ``before`` is what stands: that spares a look into the store."""
-        self._parked_more += _is_parked(verdict) - _is_parked(before)
-        if before is not None and not before.learned and request_id not in self.verdicts:
-            self.unparked[request_id] = before.appended
+        if before is not None and not before.learned:
+            self._parked_more -= 1
+            if request_id not in self.verdicts:
+                self.unparked[request_id] = before.appended
+        if verdict is not None and not verdict.learned:
+            self._parked_more += 1
         self.verdicts[request_id] = verdict
 
     def rest_on(self, stored: Known) -> None:
@@ -131,7 +146,3 @@ class Changes:
         """Send a label to dead-letter."""
         self.dead.append(dead)
         self.counts[f"dead:{dead.reason}"] += 1
-
-
-def _is_parked(verdict: Verdict | None) -> int:
-    return int(verdict is not None and not verdict.learned)

@@ -7,21 +7,31 @@ largest place (revision, then append time, then origin), charged once, whatever 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
 
-from stream_ensemble.core.labels.answers import Credited, credited, keep_answer, keep_answers
+from stream_ensemble.core.labels.answers import (
+    LARGEST,
+    Credited,
+    Head,
+    credited,
+    head_and_numbers,
+    head_of,
+    keep_answer,
+    keep_answers,
+)
 from stream_ensemble.core.labels.changes import Changes
+from stream_ensemble.core.labels.outputs import Outputs
 from stream_ensemble.core.labels.records import Answer, DeadLabel, Feedback, Verdict
 from stream_ensemble.core.labels.rules import Rules
 from stream_ensemble.errors import RecordError
 from stream_ensemble.messages import Credit, CreditBlock, Trial
 
-#: Of an output that sums to 1 within the largest tolerance there is.
-_LARGEST = 1.5
 #: An append time (ms) after all others.
 _ANY_TIME = 2**62
+_UNKNOWN: tuple[int, Head | None] = (0, None)
 NO_TRIALS: Mapping[str, list[float]] = {}
 
 
@@ -46,6 +56,9 @@ class Charge(NamedTuple):
     trials: Mapping[str, list[float]] = NO_TRIALS
     warm: Collection[str] = ()
     late: bool = False
+
+
+_new_charge = partial(tuple.__new__, Charge)
 
 
 def take_answer(changes: Changes, rules: Rules, request_id: str, answer: Answer) -> Sequence[Charge]:
@@ -83,7 +96,12 @@ def take_labels(changes: Changes, rules: Rules, labels: Sequence[Feedback], fuse
     """
     charges: list[Charge] = []
     with changes.at_hand([label.request_id for label in labels]):
+        trials = changes.has_trials()
         for label in labels:
+            charge = None if trials else _first_of_alike(changes, rules, label)
+            if charge is not None:
+                charges.append(charge)
+                continue
             try:
                 charges += _take_label(changes, rules, label, fused_until)
             except RecordError as error:
@@ -145,6 +163,8 @@ def _late(
 
 def give_up_orphans(changes: Changes, rules: Rules, fused_until: int, limit: int) -> int:
     """Send parked labels past the orphan horizon to dead-letter, at most ``limit``; returns how many."""
+    if not changes.parked_count():
+        return 0
     orphans = changes.parked(fused_until - rules.orphan_horizon_ms, limit)
     for request_id, verdict in orphans:
         changes.decide_after(verdict, request_id, None)
@@ -178,6 +198,32 @@ def _learn_waiting(changes: Changes, rules: Rules, request_id: str, answer: Answ
     except RecordError as error:
         _refuse_waiting(changes, request_id, waiting, error)
         return ()
+
+
+def _first_of_alike(changes: Changes, rules: Rules, label: Feedback) -> Charge | None:
+    """Learn a request's first label where one was charged in this flush against an answer that differs in its
+    numbers only: what ``_take_label`` would do, without asking for everything again. None: it has to.
+    """
+    request_id, said, revision, weight, appended, origin, _ = label
+    before, answer = changes.known(request_id)
+    if answer is None or before is not None or appended - answer.appended > rules.label_horizon_ms:
+        return None
+    head, numbers = head_and_numbers(answer.value)
+    generation, alike = changes.sound.get(head, _UNKNOWN)
+    if alike is None or alike.credit is None or alike.shadow or not numbers:
+        return None
+    place = rules.place(said)
+    if place is None:
+        return None
+    name = rules.classes[place]
+    changes.decide_after(
+        None, request_id, Verdict(True, name, revision, weight, appended, origin, generation)
+    )
+    changes.counts["learned"] += 1
+    outputs = Outputs(alike.members, numbers)
+    return _new_charge(
+        (alike.credit, alike.segment, outputs, place, weight, 1, True, NO_TRIALS, alike.warm or (), False)
+    )
 
 
 def _take_label(changes: Changes, rules: Rules, label: Feedback, fused_until: int) -> Sequence[Charge]:
@@ -219,13 +265,13 @@ def _learn(
         raise _too_late(rules)
     corrected = before if before is not None and before.learned else None
     fused = credited(answer)
-    generation = changes.sound.get(fused.head) if corrected is None else None
-    if generation is None:
+    generation, alike = changes.sound.get(fused.head, _UNKNOWN)
+    if alike is None or corrected is not None:
         blocks = _blocks(changes, fused)
         _check(rules, fused, blocks, corrected)
         generation = blocks[0].generation if blocks else 0
         if fused.head:
-            changes.sound[fused.head] = generation
+            changes.sound[fused.head] = generation, head_of(fused.head)
     learned = Verdict(True, new.label, new.revision, new.weight, new.appended, new.origin, generation)
     changes.decide_after(before, request_id, learned)
     if fused.credit is None or not _has_answer(fused):
@@ -292,7 +338,7 @@ def _check(rules: Rules, fused: Credited, blocks: list[CreditBlock], before: Ver
     for output in fused.components.values():
         if len(output) != classes:
             raise RecordError("fused-unreadable", f"an output does not have {classes} probabilities")
-        if min(output) < 0.0 or max(output) > _LARGEST:
+        if min(output) < 0.0 or max(output) > LARGEST:
             raise RecordError("fused-unreadable", "an output has numbers that are no probabilities")
     for block in blocks:
         strangers = fused.components.keys() - set(block.members) - set(fused.shadow)

@@ -27,6 +27,12 @@ class Rules:
     def __post_init__(self) -> None:
         object.__setattr__(self, "index", {name: at for at, name in enumerate(self.classes)})
 
+    def place(self, label: Label) -> int | None:
+        """Of the class a label names; None: there is no such class."""
+        if isinstance(label, int):
+            return label if 0 <= label < len(self.classes) else None
+        return self.index.get(label)
+
     def class_name(self, label: Label) -> str:
         """The class a label names.
 

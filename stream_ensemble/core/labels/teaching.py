@@ -166,7 +166,7 @@ def _mixture(algorithm_over: AlgorithmOver, members: tuple[str, ...]) -> Segment
 
 def _strangers(charges: Sequence[Charge], members: tuple[str, ...]) -> tuple[str, ...]:
     """Shadows that the credit does not know: the fuser's settings did not name them yet."""
-    names = {name for one in charges for name in one.trials}
+    names = {name for one in charges if one.trials for name in one.trials}
     return tuple(sorted(names.difference(members)))
 
 

@@ -7,7 +7,14 @@ from itertools import pairwise
 import pytest
 
 from tests.chaos.faults import FAULTS
-from tests.chaos.schedule import Mode, faults_of, random_schedule, short_schedule, spaced_schedule
+from tests.chaos.schedule import (
+    Mode,
+    delivery_of,
+    faults_of,
+    random_schedule,
+    short_schedule,
+    spaced_schedule,
+)
 
 MODES: list[Mode] = ["one", "three"]
 
@@ -35,3 +42,10 @@ def test_spaced_faults_do_not_overlap() -> None:
     events = spaced_schedule(1, "three", list(faults_of("three"))).events
     for earlier, later in pairwise(events):
         assert later.at_s >= earlier.at_s + earlier.lasts_s + 10
+
+
+def test_some_seeds_have_answers_in_transactions_with_either_number_of_brokers() -> None:
+    modes = [delivery_of(seed) for seed in range(1, 25)]
+    assert modes.count("transactions") == 6
+    # Every third seed has three brokers.
+    assert "transactions" in modes[2::3] and "transactions" in modes[0::3]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from faust.types import TP
 
+from stream_ensemble.config import Kafka
 from stream_ensemble.core.join.holding import Holding
 from stream_ensemble.core.join.ledger import Ledger
 from stream_ensemble.core.join.progress import TopicProgress
@@ -35,7 +36,8 @@ class Consumer:
 def looked_at(open_requests: int, log_times: tuple[int, int], *, b_is_at_its_end: bool = False) -> Any:
     """What an owner does that sees so many open, the two topics read to these times: held, relieved."""
     consumer = Consumer()
-    owner = FuseOwner(SimpleNamespace(consumer=consumer), None, [], None, {})  # type: ignore[arg-type]
+    settings: Any = SimpleNamespace(app="a", kafka=Kafka())
+    owner = FuseOwner(SimpleNamespace(consumer=consumer), settings, [], None, {})  # type: ignore[arg-type]
     topics = [TopicProgress(log_time=log_time) for log_time in log_times]
     if b_is_at_its_end:
         topics[1].end_asked_at = time.monotonic()

@@ -67,7 +67,8 @@ def test_one_member_more_beside_one_takes_a_requests_topic() -> None:
 def test_what_is_another_s_is_not_owned_and_what_is_missing_is_noted() -> None:
     known = ensemble("abc", "s")
     app: Any = SimpleNamespace(consumer=None)
-    owner = FuseOwner(app, None, [known], None, {})  # type: ignore[arg-type]
+    settings: Any = SimpleNamespace(app="a", kafka=config.Kafka())
+    owner = FuseOwner(app, settings, [known], None, {})  # type: ignore[arg-type]
     core = ["e.predictions.a", "e.predictions.b", "e.requests"]
     given = frozenset([*(TP(topic, 0) for topic in core), TP("e.predictions.c", 1), TP("e.predictions.s", 1)])
     assert owner._places(given) == {("e", 0): set(core)}

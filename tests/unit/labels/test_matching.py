@@ -374,3 +374,15 @@ def test_refilling_keeps_answers_and_blocks_and_teaches_nothing() -> None:
 def test_a_record_that_says_it_carries_blocks_and_cannot_be_read_is_refused() -> None:
     with pytest.raises(RecordError, match="fused-unreadable"):
         Learner().fused(Answer(1, 100, b'{"credit": {"blocks": 7}}'))
+
+
+@pytest.mark.parametrize("numbers", [[-0.25, 1.25], [1.75, 0.25]])
+def test_an_answer_like_one_before_is_refused_all_the_same_where_its_numbers_are_no_probabilities(
+    numbers: list[float],
+) -> None:
+    learner = Learner()
+    learner.fused(answer())
+    learner.fused(answer(carries=False, components={"a": numbers, "b": [0.5, 0.5]}), "foreign")
+    learner.label(label(), label(offset=1)._replace(request_id="foreign"))
+    assert learner.dead == ["fused-unreadable"]
+    assert learner.signs == [(1, 0, True)]

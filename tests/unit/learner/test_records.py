@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from aiokafka.structs import TopicPartition
 from stream_ensemble.core.labels.records import Verdict
 from stream_ensemble.core.learning.contribution import Contribution
 from stream_ensemble.errors import StateError
-from stream_ensemble.learner.applied_topic import decode_applied, encode_applied
+from stream_ensemble.learner.applied_topic import decode_applied, encode_all, encode_applied
 from stream_ensemble.learner.original import Original, pack, unpack
 from stream_ensemble.stores.contributions import Key, Order
 from stream_ensemble.stores.weights_topic import decode_weights, encode_key, encode_weights
@@ -38,6 +39,19 @@ def test_a_verdict_reads_back(verdict: Verdict | None) -> None:
     written = encode_applied(APPLIED, "ü", verdict)
     assert written.tp == APPLIED
     assert decode_applied(Record(written.key, written.value, written.headers)) == ("ü", verdict)
+
+
+def test_many_verdicts_are_written_as_one_by_one() -> None:
+    labels = ["cat", "süß", '","appended":-1,"origin":["x",-1,-2,-3]', ""]
+    topics = ["feedback", 'f","appended":-1,', "-2,-3]"]
+    verdicts: dict[str, Verdict | None] = {"gone": None, "parked": Verdict(False, "dog", 0, 1.0, 9, ORIGIN)}
+    for number, (label, topic) in enumerate(product(labels, topics)):
+        for weight, generation in ((1.0, 0), (0.1 + 0.2, 7)):
+            verdicts[f'r"{number}\\ü\n{weight}'] = Verdict(
+                True, label, number % 3, weight, 10**12 + number, (topic, number, 2**40, number), generation
+            )
+    one_by_one = [encode_applied(APPLIED, request_id, verdict) for request_id, verdict in verdicts.items()]
+    assert encode_all(APPLIED, verdicts) == one_by_one
 
 
 @pytest.mark.parametrize("record", [Record(None, b"{}"), Record(b"r", b"{"), Record(b"r", b"{}")])
