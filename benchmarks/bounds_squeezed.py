@@ -140,8 +140,7 @@ def _cores(looks: Sequence[Look]) -> float:
 def _report(row: dict[str, object]) -> None:
     names = ("worker_cores", "sustained", "input", "begin_rss_mb", "peak_rss_mb", "lag", "drained_s")
     table(names, [[str(row[name]) for name in names]])
-    say(
-        f"missing {row['missing']}, twice {row['twice']}, incomplete {row['incomplete']}, takeovers {row['takeovers']}"
-    )
+    counts = ("missing", "twice", "incomplete", "takeovers")
+    say(", ".join(f"{name} {row[name]}" for name in counts))
     growth = float(str(row["peak_rss_mb"])) / float(str(row["begin_rss_mb"]))
     bars([Bar("peak memory to that at the begin", growth, _MOST_GROWTH, most=True)])
