@@ -167,8 +167,6 @@ class FuseOwner:
             at_end = [topics[t].end_asked_at > now - _AT_END_S for t in leading]
             chosen = partition.holding.choose(leading, at_end, now)
             await self._hold(held, {tp for tp, hold in zip(inputs, chosen, strict=True) if hold})
-            if still_open > _AT_MOST * cap:
-                partition.holding.in_vain()
             if still_open > cap and (not any(chosen) or still_open > _AT_MOST * cap):
                 partition.relieve(still_open - cap)
         else:

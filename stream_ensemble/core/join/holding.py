@@ -21,7 +21,7 @@ SAMPLE = 1024
 _LESS = 0.5
 #: And only where that one is awaited by this share of all: else it is not what keeps them open.
 _MATTERS = 1 / 8
-#: Nothing has ended for so long (s): what is awaited does not come.
+#: Nothing has ended for so long (s) though more was read: what is awaited does not come.
 _STALLED_S = 1.0
 
 
@@ -56,29 +56,29 @@ def least_awaited(counts: Sequence[int], asked: int, at_end: Sequence[bool]) -> 
 class Holding:
     """Chooses for one partition, and notices when its choice does not help.
 
-    By who is awaited first; where nothing ends for a second all the same (members that do not answer each
-    request, a live topic), by log time, until the partition is below the cap again.
+    By who is awaited first; where nothing ends for a second although those are read on (members that do not
+    answer each request, a live topic), by log time, until the partition is below the cap again.
+
+    Attributes:
+        by_time: whether log time decides now.
     """
 
     def __init__(self, join: PartitionJoin) -> None:
+        self.by_time = False
         self._join = join
-        self._by_time = False
         self._ended = -1
         self._ended_at = 0.0
+        self._read = 0
 
     def relax(self) -> None:
         """The partition is below the cap."""
-        self._by_time = False
+        self.by_time = False
         self._ended = -1
-
-    def in_vain(self) -> None:
-        """Requests are ended by capacity although topics are held."""
-        self._by_time = True
 
     def choose(self, topics: Sequence[int], at_end: Sequence[bool], now: float) -> list[bool]:
         """Which of T input topics to hold at monotonic ``now`` (s). Shape: T."""
         self._note(now)
-        if not self._by_time:
+        if not self.by_time:
             counts, asked = awaited(self._join)
             chosen = least_awaited([counts[t] for t in topics], asked, at_end)
             if chosen is not None:
@@ -88,7 +88,8 @@ class Holding:
     def _note(self, now: float) -> None:
         ledger = self._join.ledger
         ended = ledger.complete + ledger.partial + ledger.fallback + ledger.expired
+        read = sum(topic.next_offset for topic in self._join.progress.topics)
         if ended != self._ended:
-            self._ended, self._ended_at = ended, now
-        elif now - self._ended_at > _STALLED_S:
-            self._by_time = True
+            self._ended, self._ended_at, self._read = ended, now, read
+        elif now - self._ended_at > _STALLED_S and read > self._read:
+            self.by_time = True

@@ -45,7 +45,7 @@ def looked_at(open_requests: int, log_times: tuple[int, int], *, b_is_at_its_end
     progress = SimpleNamespace(topics=topics, leading=range(2))
     join: Any = SimpleNamespace(open_requests=open_requests, progress=progress, ledger=Ledger())
     holding = Holding(join)
-    holding.in_vain()
+    holding.by_time = True
     partition: Any = SimpleNamespace(join=join, relieve=relieved.append, holding=holding)
     config = SimpleNamespace(max_open_requests=CAP)
     ensemble: Any = SimpleNamespace(config=config, inputs_of=lambda number: INPUTS)

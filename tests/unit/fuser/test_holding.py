@@ -43,7 +43,7 @@ async def test_a_topic_that_was_behind_is_not_waited_for_once_it_was_read() -> N
     progress = SimpleNamespace(topics=topics, leading=range(3))
     join: Any = SimpleNamespace(open_requests=CAP, progress=progress, ledger=Ledger())
     partition: Any = SimpleNamespace(join=join, holding=Holding(join))
-    partition.holding.in_vain()
+    partition.holding.by_time = True
     await owner._bound(ensemble, 0, partition)
     assert consumer.held == {"e.predictions.a", "e.predictions.b"}
     # The requests topic comes, a few requests end, and no more can until the members are read on.

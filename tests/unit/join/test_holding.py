@@ -80,24 +80,35 @@ def test_few_who_wait_say_nothing() -> None:
 def test_where_nothing_ends_all_the_same_log_time_decides_until_the_cap_is_left(join: PartitionJoin) -> None:
     join.progress.read(3, 5 * HOUR, 1)
     holding = Holding(join)
-    by_time = [False, True, True, True]
-    assert holding.choose(TOPICS, NOBODY, 0.0) == [True, False, False, True]
+    by_time, by_awaited = [False, True, True, True], [True, False, False, True]
+    assert holding.choose(TOPICS, NOBODY, 0.0) == by_awaited
+    # Member 1 goes on, with answers to other requests.
+    join.progress.read(1, 2 * HOUR, 20)
+    assert holding.choose(TOPICS, NOBODY, 0.9) == by_awaited
     assert holding.choose(TOPICS, NOBODY, 1.1) == by_time
     predict(join, 1, range(10, 20), 2 * HOUR)
     predict(join, 2, range(10, 20), 2 * HOUR)
     assert holding.choose(TOPICS, NOBODY, 1.2) == by_time
     holding.relax()
-    assert holding.choose(TOPICS, NOBODY, 1.3) == [True, False, False, True]
-    predict(join, 1, range(20, 21), 2 * HOUR)
-    predict(join, 2, range(20, 21), 2 * HOUR)
-    assert holding.choose(TOPICS, NOBODY, 2.2) == [True, False, False, True]
-    assert holding.choose(TOPICS, NOBODY, 3.1) == [True, False, False, True]
+    assert holding.choose(TOPICS, NOBODY, 1.3) == by_awaited
 
 
-def test_requests_ended_by_capacity_are_no_progress(join: PartitionJoin) -> None:
+def test_a_pause_of_the_brokers_says_nothing_about_who_is_awaited(join: PartitionJoin) -> None:
+    join.progress.read(3, 5 * HOUR, 1)
     holding = Holding(join)
-    holding.in_vain()
-    assert holding.choose(TOPICS, NOBODY, 0.0) == [True, True, True, False]
+    chosen = holding.choose(TOPICS, NOBODY, 0.0)
+    assert chosen == [True, False, False, True]
+    assert holding.choose(TOPICS, NOBODY, 30.0) == chosen
+
+
+def test_requests_that_end_keep_it_as_it_is(join: PartitionJoin) -> None:
+    join.progress.read(3, 5 * HOUR, 1)
+    holding = Holding(join)
+    for second in range(5):
+        assert holding.choose(TOPICS, NOBODY, 0.9 * second) == [True, False, False, True]
+        some = range(10 + second, 11 + second)
+        predict(join, 1, some, 2 * HOUR)
+        predict(join, 2, some, 2 * HOUR)
 
 
 def test_a_backlog_with_one_member_an_hour_ahead_is_read_within_the_cap_and_all_is_complete() -> None:
