@@ -103,7 +103,7 @@ class FuseOwner:
                 await asyncio.sleep(0)
 
     async def _process(self, chunks: Sequence[Chunk], generation: int) -> None:
-        await self._producer.room()
+        await self._delivery.room()
         if generation != self._generation:
             return
         ensemble, _ = self._topic_index[chunks[0].tp.topic]

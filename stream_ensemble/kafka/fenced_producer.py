@@ -251,6 +251,11 @@ class FencedProducer:
         if self.bytes_in_flight >= self.max_bytes_in_flight:
             self._room.clear()
 
+    @property
+    def full(self) -> bool:
+        """Is so much unacknowledged that ``room`` waits?"""
+        return not self._room.is_set()
+
     async def room(self) -> None:
         """Wait until less than ``max_bytes_in_flight`` is unacknowledged."""
         await self._room.wait()

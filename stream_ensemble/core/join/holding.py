@@ -45,12 +45,13 @@ def least_awaited(counts: Sequence[int], asked: int, at_end: Sequence[bool]) -> 
     """Which of T topics to hold because few of the ``asked`` wait for them. Shape: T.
 
     A topic that was read to its end has nothing to give. None where none of the others is what keeps requests
-    open.
+    open, or all of them are alike.
     """
     most = max((count for count, done in zip(counts, at_end, strict=True) if not done), default=0)
     if most == 0 or most < asked * _MATTERS:
         return None
-    return [not done and count < most * _LESS for count, done in zip(counts, at_end, strict=True)]
+    chosen = [not done and count < most * _LESS for count, done in zip(counts, at_end, strict=True)]
+    return chosen if any(chosen) else None
 
 
 class Holding:

@@ -77,6 +77,16 @@ def test_few_who_wait_say_nothing() -> None:
     assert least_awaited([0, 0], 0, [False, False]) is None
 
 
+def test_where_all_are_awaited_alike_log_time_decides() -> None:
+    join = PartitionJoin(RULES)
+    for member in range(3):
+        predict(join, member, range(member * 100, member * 100 + 100), HOUR + member)
+    join.progress.read(3, HOUR, 1)
+    assert awaited(join) == ([200, 200, 200, 0], 300)
+    assert least_awaited([200, 200, 200], 300, [False] * 3) is None
+    assert Holding(join).choose(range(3), [False] * 3, 0.0) == [False, True, True]
+
+
 def test_where_nothing_ends_all_the_same_log_time_decides_until_the_cap_is_left(join: PartitionJoin) -> None:
     join.progress.read(3, 5 * HOUR, 1)
     holding = Holding(join)
