@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.charging import AlgorithmOver, Learned, charge
 from stream_ensemble.core.labels.keys import label_key
-from stream_ensemble.core.labels.matching import take_answer, take_labels
+from stream_ensemble.core.labels.matching import take_answer, take_labels, take_trials
 from stream_ensemble.core.labels.parts import Parts
 from stream_ensemble.core.labels.records import Answer, Feedback
 from stream_ensemble.core.labels.rules import Rules
@@ -29,10 +29,11 @@ from stream_ensemble.core.learning.bank import Bank
 from stream_ensemble.core.learning.contribution import Contribution
 from stream_ensemble.core.learning.ml_poly import MLPoly
 from stream_ensemble.core.learning.segment_mixture import SegmentMixture
+from stream_ensemble.core.learning.trial import WithTrials
 from stream_ensemble.core.tasks.domain import Domain
 from stream_ensemble.core.tasks.forecast import Horizons
 from stream_ensemble.core.tasks.multilabel import ManyLabels
-from stream_ensemble.messages import CreditBlock, PartLabel
+from stream_ensemble.messages import CreditBlock, PartLabel, Trial
 from stream_ensemble.stores.labels import LabelStore, Position
 from stream_ensemble.stores.memory_labels import MemoryLabelStore
 from stream_ensemble.stores.rocks_labels import RocksLabelStore
@@ -153,6 +154,8 @@ def learn(kind: Kind, store: LabelStore, asked: Sequence[Request], schedule: Seq
             changes, charges = Changes(store), []
         elif isinstance(event, Feedback):
             charges += take_labels(changes, rules, [event], 0)
+        elif isinstance(event, Trial):
+            charges += take_trials(changes, rules, [event])
         else:
             assert isinstance(event, int)
             charges += take_answer(changes, rules, f"r{event}", answer(asked[event], event, blocks))
@@ -234,6 +237,42 @@ def test_any_interleaving_teaches_the_sum_over_the_winning_labels_of_parts(
             assert np.abs(part.sums[name] - array).max() <= bound
         for name, array in expected.maxima.items():
             assert (part.maxima[name] >= array - bound).all()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=NAMES)
+@given(data=st.data())
+def test_late_words_of_shadows_are_scored_by_each_labelled_part_before_or_after_it(
+    kind: Kind, data: st.DataObject
+) -> None:
+    if not isinstance(kind.domain, ManyLabels):
+        # What is taken back must not dwarf what is compared.
+        kind = kind._replace(said=st.floats(-5, 5), labels=st.floats(-5, 5))
+    tried = kind._replace(over=lambda members: WithTrials(kind.over(members), 0.1))
+    asked, labels, schedule = data.draw(runs(kind))
+    output = data.draw(st.lists(kind.said, min_size=3, max_size=3))
+    trials = [
+        Trial(
+            version=1, kind="trial", request_id=f"r{r}", member="c", output=output, appended=1500,
+            source=("p", 0, r, 0),
+        )
+        for r in range(len(asked))
+    ]  # fmt: skip
+    first = learn(tried, MemoryLabelStore(), asked, [*trials, *schedule])
+    mixed = learn(tried, MemoryLabelStore(), asked, data.draw(st.permutations([*trials, *trials, *schedule])))
+    last = learn(tried, MemoryLabelStore(), asked, [*schedule, *trials])
+    scored = [
+        about for about in winners(kind, labels) if not {"c"} <= asked[int(about[0][1:])].components.keys()
+    ]
+    for learned in (first, mixed, last):
+        whole = learned.parts.get(None)
+        counted = None if whole is None else whole.sums.get("trial@0.1/n")
+        weights = {about: winners(kind, labels)[about].weight for about in scored}
+        assert (0.0 if counted is None else counted[2]) == pytest.approx(sum(weights.values()))
+    if labels:
+        bound = 1e-10 * max(1.0, _ever_charged(kind, asked, labels))
+        for name, array in first.parts[None].sums.items():
+            for other in (mixed, last):
+                assert np.abs(other.parts[None].sums[name] - array).max() <= bound
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=NAMES)

@@ -227,9 +227,9 @@ def give_up_excess(changes: Changes, most: int, limit: int) -> int:
         return 0
     orphans = changes.parked(_ANY_TIME, excess)
     error = RecordError("orphan", f"no fused record of this request yet, and more than {most} labels wait")
-    for request_id, verdict in orphans:
-        changes.decide_after(verdict, request_id, None)
-        _refuse_waiting(changes, request_id, verdict, error)
+    for key, verdict in orphans:
+        changes.decide_after(verdict, key, None)
+        _refuse_waiting(changes, key, verdict, error)
     return len(orphans)
 
 
