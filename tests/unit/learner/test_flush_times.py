@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -48,6 +48,10 @@ class Partition:
             self.owner.partitions.clear()
 
 
+def _fault(what: str, error: BaseException) -> NoReturn:
+    raise AssertionError(what) from error
+
+
 async def begins(monkeypatch: pytest.MonkeyPatch, takes: list[float]) -> list[float]:
     """How long after the one before each flush begins, the first after the partition is ready."""
     clock = Clock()
@@ -57,7 +61,7 @@ async def begins(monkeypatch: pytest.MonkeyPatch, takes: list[float]) -> list[fl
     learning = SimpleNamespace(flush_interval_ms=INTERVAL_S * 1000)
     ensemble: Any = SimpleNamespace(name="e", topics=topics, config=SimpleNamespace(learning=learning))
     consumer: Any = SimpleNamespace(end_evidence=dict)
-    owner = LearnOwner(lambda: consumer, [ensemble], {}, closing_limit_s=1.0, on_fault=pytest.fail)
+    owner = LearnOwner(lambda: consumer, [ensemble], {}, closing_limit_s=1.0, on_fault=_fault)
     partition: Any = Partition(clock, takes)
     partition.owner = owner
     owner.partitions[PLACE] = partition
