@@ -119,7 +119,8 @@ def _cores(pids: Sequence[int], seconds: float) -> tuple[float, ...]:
     time.sleep(seconds - DELAY_S)
     after = [*map(cpu_seconds, pids), _machine_seconds()]
     *own, machine = ((b - a) / (seconds - DELAY_S) for a, b in zip(before, after, strict=True))
-    return tuple(round(cores, 2) for cores in (*own, machine - sum(own)))
+    # The kernel counts the two in different ways.
+    return tuple(round(cores, 2) for cores in (*own, max(0.0, machine - sum(own))))
 
 
 def _machine_seconds() -> float:
