@@ -42,7 +42,7 @@ class _Measured:
 
     Attributes:
         unshown: labels no answer was made with: each counts as if the last answer had been.
-        cores: by fuser, learner, broker, publisher, and whoever else was on the machine.
+        cores_used: by fuser, learner, broker, publisher, and whoever else was on the machine.
     """
 
     p50_ms: float
@@ -50,7 +50,7 @@ class _Measured:
     longest_ms: float
     labels: int
     unshown: int
-    cores: tuple[float, ...]
+    cores_used: tuple[float, ...]
 
 
 def label_latency(options: Options) -> int:
@@ -150,7 +150,10 @@ def _report(found: Mapping[int, Sequence[_Measured]]) -> None:
         [
             f"{rate:,}",
             *(spread([getattr(run, each) for run in runs]) for each in ("p50_ms", "p99_ms", "longest_ms")),
-            *(f"{statistics.median(cores):.2f}" for cores in zip(*(run.cores for run in runs), strict=True)),
+            *(
+                f"{statistics.median(cores):.2f}"
+                for cores in zip(*(run.cores_used for run in runs), strict=True)
+            ),
         ]
         for rate, runs in measured.items()
     ]
