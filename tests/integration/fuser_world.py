@@ -120,7 +120,7 @@ class World:
             ensembles={
                 name: config.Ensemble(
                     members=list(MEMBERS),
-                    task=config.Classification(classes=CLASSES),
+                    task=config.Task(classes=CLASSES),
                     partitions=PARTITIONS,
                     **{"deadline_ms": 1000, "learning": MEANS, **ensemble},
                 )

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_ensemble.columnar import feedbacks, predictions
+from stream_ensemble.columnar import feedback_row, feedbacks, predictions
 from stream_ensemble.columnar.feedbacks import FeedbackBatch
 from stream_ensemble.columnar.predictions import PredictionBatch
 from stream_ensemble.core.join.records import NO_TIME, Answer
@@ -174,11 +174,11 @@ def test_feedback_as_arrays_is_read_back(batch: FeedbackBatch, data: st.DataObje
     back = feedbacks.unpack_arrays(feedbacks.pack_arrays(batch))
     assert [back.message(r) for r in range(len(back))] == [batch.message(r) for r in range(len(batch))]
     r = data.draw(st.integers(0, len(batch) - 1))
-    assert feedbacks.unpack_arrays(feedbacks.row(back, r)).message(0) == batch.message(r)
+    assert feedbacks.unpack_arrays(feedback_row.row(back, r)).message(0) == batch.message(r)
 
 
 @given(feedback_batches(), st.data())
 def test_a_label_alone_says_what_it_said_among_others(batch: FeedbackBatch, data: st.DataObject) -> None:
     r = data.draw(st.integers(0, len(batch) - 1))
     back = feedbacks.unpack(feedbacks.pack(batch))
-    assert feedbacks.unpack(feedbacks.row(back, r)).message(0) == batch.message(r)
+    assert feedbacks.unpack(feedback_row.row(back, r)).message(0) == batch.message(r)

@@ -16,6 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stream_ensemble import compiled
+from stream_ensemble.core.tasks.classification import Classes
 from stream_ensemble.kafka.chunks import Chunk
 from stream_ensemble.kafka.decode_compiled import _ODD, Taken
 from stream_ensemble.kafka.decode_predictions import PredictionReader
@@ -24,7 +25,7 @@ from stream_ensemble.messages import FORMAT_COLUMNS, HEADER_FORMAT, HEADER_FORWA
 from tests import raw_records
 
 MEMBERS = ["a", "b", "ü", "d"]
-READER = PredictionReader(MEMBERS, [0, 1, 1, 1], 2, 1e-6)
+READER = PredictionReader(MEMBERS, [0, 1, 1, 1], Classes(("x", "y"), 1e-6))
 BASE = 1_700_000_000_000
 MOVED = json.dumps({"topic": "t", "partition": 0, "offset": 3, "row": 0, "appended": BASE - 9}).encode()
 CREATE_TIME, APPEND_TIME = 0, 1

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stream_ensemble.columnar import feedbacks, predictions
+from stream_ensemble.columnar import feedback_row, feedbacks, predictions
 from stream_ensemble.columnar.feedbacks import FeedbackBatch
 from stream_ensemble.columnar.predictions import PredictionBatch
 from stream_ensemble.errors import RecordError
@@ -113,13 +113,13 @@ def test_wrong_labels_are_named_and_kept() -> None:
     columns = FeedbackBatch([b"a", b"b", b"c"], [0, -1, 1], weights=np.array([1.0, 1.0, np.nan]))
     batch = feedbacks.unpack(feedbacks.pack(columns))
     assert reasons(batch) == {1: "wrong-field", 2: "wrong-field"}
-    assert feedbacks.unpack(feedbacks.row(batch, 1)).labels == [-1]
+    assert feedbacks.unpack(feedback_row.row(batch, 1)).labels == [-1]
     head = {"version": 1, "kind": "feedbacks"}
     fields = head | {"request_ids": ["a", "b"], "labels": [None, "cat"], "weights": [1, 2]}
     batch = feedbacks.unpack_arrays(json.dumps(fields).encode())
     assert reasons(batch) == {0: "wrong-field"}
     assert (batch.message(1).label, batch.message(1).weight) == ("cat", 2.0)
-    assert json.loads(feedbacks.row(batch, 0))["labels"] == [None]
+    assert json.loads(feedback_row.row(batch, 0))["labels"] == [None]
 
 
 @pytest.mark.parametrize(

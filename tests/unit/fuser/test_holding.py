@@ -29,7 +29,7 @@ class Consumer:
 
 
 async def test_a_topic_that_was_behind_is_not_waited_for_once_it_was_read() -> None:
-    task = config.Classification(classes=["x", "y"])
+    task = config.Task(classes=["x", "y"])
     settings = config.Settings(
         ensembles={"e": config.Ensemble(members=["a", "b"], task=task, max_open_requests=CAP)}
     )

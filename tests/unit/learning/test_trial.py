@@ -13,7 +13,6 @@ from stream_ensemble.core.learning.additive import Additive
 from stream_ensemble.core.learning.algorithm import Labelled, Trials
 from stream_ensemble.core.learning.bank import Bank
 from stream_ensemble.core.learning.contribution import Contribution
-from stream_ensemble.core.learning.losses import LogLoss
 from stream_ensemble.core.learning.membership import WARM_LABELS
 from stream_ensemble.core.learning.ml_poly import MLPoly
 from stream_ensemble.core.learning.trial import FRACTIONS, Record, WithTrials, earned, record_of
@@ -24,7 +23,7 @@ FORGETS_NOTHING: list[Any] = [MLPoly, Bank]
 
 
 def tried(kind: Any = MLPoly) -> WithTrials[Any]:
-    return WithTrials(kind(MEMBERS), LogLoss(), SHARE)
+    return WithTrials(kind(MEMBERS), SHARE)
 
 
 def labelled(
