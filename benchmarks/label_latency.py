@@ -34,6 +34,8 @@ _WARM_S, _LAST_S = 6.0, 5.0
 _LIMIT_S = 60.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 _MOST_S = 1.0
+#: Cores that others may have taken in a run by which a bar is judged.
+_MOST_OTHERS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,11 @@ def _report(found: Mapping[int, Sequence[_Measured]]) -> None:
         "others, cores",
     ]
     table(head, rows)
+    quiet = {
+        rate: [run for run in runs if run.cores_used[-1] <= _MOST_OTHERS] for rate, runs in measured.items()
+    }
+    for rate in (rate for rate, runs in quiet.items() if not runs):
+        say(f"\n{rate:,}/s: others took more than {_MOST_OTHERS:g} cores; no bar is judged")
     bars(
         [
             Bar(
@@ -177,6 +184,7 @@ def _report(found: Mapping[int, Sequence[_Measured]]) -> None:
                 _MOST_S,
                 most=True,
             )
-            for rate, runs in measured.items()
+            for rate, runs in quiet.items()
+            if runs
         ]
     )
