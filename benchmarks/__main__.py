@@ -8,6 +8,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
+from benchmarks.bounds import bounds
 from benchmarks.columnar import columnar
 from benchmarks.credit import credit
 from benchmarks.label_latency import label_latency
@@ -32,6 +33,7 @@ WHAT: dict[str, Callable[[Options], int]] = {
     "labels": labels,
     "label_latency": label_latency,
     "credit": credit,
+    "bounds": bounds,
 }
 
 

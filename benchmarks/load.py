@@ -46,13 +46,20 @@ class Loader:
         self.produce = self._producer.produce
         self.poll = self._producer.poll
 
-    def publish(self, topic: str, keys: Iterable[bytes], values: Iterable[bytes]) -> None:
-        """Single records of one topic; waits while too many are on their way."""
+    def publish(
+        self, topic: str, keys: Iterable[bytes], values: Iterable[bytes], appended: int | None = None
+    ) -> None:
+        """Single records of one topic; waits while too many are on their way.
+
+        Args:
+            appended: their time (ms), where the topic takes the producer's.
+        """
         produce = self._producer.produce
+        when = {} if appended is None else {"timestamp": appended}
         while len(self._producer) > 1_000_000:
             self._producer.poll(0.01)
         for key, value in zip(keys, values, strict=True):
-            produce(topic, value, key)
+            produce(topic, value, key, **when)
         self._producer.poll(0)
 
     def finish(self) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from typing import NamedTuple
-from urllib.error import URLError
-from urllib.request import urlopen
 
 from benchmarks.contestants import Run
 from benchmarks.measure import RunError, rss_mb
 from benchmarks.ours import Settings, make_topics, worker
-from stream_ensemble.embedded.ports import HOST, free_port
+from benchmarks.pages import metric
+from stream_ensemble.embedded.ports import free_port
 from stream_ensemble.embedded.process import ChildProcess
 
 _READ_LIMIT_S = 180.0
@@ -40,7 +39,7 @@ def memory_after_reading(run: Run, records: int, ensemble: Settings) -> Memory:
     try:
         _wait_until_read(process, port, records)
         time.sleep(_SETTLE_S)
-        still_open = _metric(port, "stream_ensemble_open_requests")
+        still_open = metric(port, "stream_ensemble_open_requests")
         return Memory(int(still_open), rss_mb(process.pid), rss_mb(process.pid, "VmHWM"))
     finally:
         process.stop(_STOP_LIMIT_S)
@@ -48,17 +47,7 @@ def memory_after_reading(run: Run, records: int, ensemble: Settings) -> Memory:
 
 def _wait_until_read(process: ChildProcess, port: int, records: int) -> None:
     deadline = time.monotonic() + _READ_LIMIT_S
-    while _metric(port, "stream_ensemble_predictions_total") < records:
+    while metric(port, "stream_ensemble_predictions_total") < records:
         if time.monotonic() > deadline or not process.running:
             raise RunError(f"{process.name} did not read its input:\n{process.output(2048)}")
         time.sleep(_LOOK_S)
-
-
-def _metric(port: int, name: str) -> float:
-    """The sum of a metric over its labels; 0 while the pages are not served."""
-    try:
-        with urlopen(f"http://{HOST}:{port}/metrics", timeout=30) as answer:
-            page = answer.read().decode()
-    except URLError:
-        return 0.0
-    return sum(float(line.rpartition(" ")[2]) for line in page.splitlines() if line.startswith(f"{name}{{"))

@@ -18,10 +18,14 @@ _LEADER_LIMIT_S = 10.0
 _WARNINGS = 4
 
 
-def create_topics(bootstrap: str, names: Sequence[str]) -> None:
-    """Make topics of ``PARTITIONS`` partitions that keep everything."""
+def create_topics(bootstrap: str, names: Sequence[str], stamps: str = "LogAppendTime") -> None:
+    """Make topics of ``PARTITIONS`` partitions that keep everything.
+
+    Args:
+        stamps: ``CreateTime`` where the producer says when its records were appended.
+    """
     admin = _admin(bootstrap)
-    config = {"message.timestamp.type": "LogAppendTime", "retention.ms": "-1"}
+    config = {"message.timestamp.type": stamps, "retention.ms": "-1"}
     topics = [NewTopic(name, PARTITIONS, 1, config=config) for name in names]
     for made in admin.create_topics(topics).values():
         made.result(_ADMIN_LIMIT_S)

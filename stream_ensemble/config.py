@@ -154,6 +154,14 @@ class Kafka(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     max_batch_bytes: Annotated[int, Meta(ge=1024, le=2**30, description="Largest batch produced.")] = (
         256 << 10
     )
+    max_bytes_in_flight: Annotated[
+        int,
+        Meta(
+            ge=1 << 20,
+            le=2**32,
+            description="Bytes of a fuse worker that brokers have not acknowledged, at which reading waits.",
+        ),
+    ] = 32 << 20
     compression: Annotated[
         Literal["none", "gzip", "snappy", "lz4", "zstd"], Meta(description="Compression of produced batches.")
     ] = "none"
@@ -443,6 +451,12 @@ class Learning(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
         float,
         Meta(gt=0, le=315_360_000, description="How long a label waits for a fused record not seen yet."),
     ] = 86_400.0
+    max_parked_labels: Annotated[
+        Count,
+        Meta(
+            description="Labels of one partition that wait so; beyond it the oldest are given up as orphans."
+        ),
+    ] = 1_000_000
     guardrail: Guardrail = field(default_factory=Guardrail)
     admission: Admission = field(default_factory=Admission)
 

@@ -75,6 +75,7 @@ async def _begin() -> None:
         options,
         max_batch_bytes=settings.kafka.max_batch_bytes,
         compression=None if compression == "none" else compression,
+        max_bytes_in_flight=settings.kafka.max_bytes_in_flight,
     )
     owner = FuseOwner(app, settings, _ensembles, producer, options)
     app.owner = owner

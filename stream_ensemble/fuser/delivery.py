@@ -67,6 +67,15 @@ class DeliveryMode:
         if place in self._of:
             self._of[place].begin(offsets, on_failure)
 
+    async def room(self) -> None:
+        """Wait until less than ``kafka.max_bytes_in_flight`` is unacknowledged. For that, what is gathered is
+        committed before its interval ends.
+        """
+        if self._producer.full:
+            for transactions in self._of.values():
+                transactions.hurry()
+        await self._producer.room()
+
     def abandon(self, place: Place) -> None:
         """Whatever ``place`` has not committed is given up; its next owner reads it again."""
         transactions = self._of.pop(place, None)

@@ -47,6 +47,16 @@ class FuserCollector(Collector):
         still_open = GaugeMetricFamily(
             "stream_ensemble_open_requests", "Requests not ended yet.", labels=labels
         )
+        ended = GaugeMetricFamily(
+            "stream_ensemble_ended_requests_known",
+            "Ended requests that are remembered, for what comes late or again.",
+            labels=labels,
+        )
+        held = GaugeMetricFamily(
+            "stream_ensemble_inputs_held",
+            "Input topics not read now, because `max_open_requests` are open.",
+            labels=labels,
+        )
         difference = GaugeMetricFamily(
             "stream_ensemble_ledger_difference",
             "Requests and predictions not accounted for; 0.",
@@ -66,13 +76,20 @@ class FuserCollector(Collector):
             for fate in _FATES:
                 predictions.add_metric([*place, fate], getattr(ledger, fate))
             still_open.add_metric(place, join.open_requests)
+            ended.add_metric(place, len(join.closed))
+            held.add_metric(place, owner.held(name, number) if owner else 0)
             gap = abs(ledger.request_difference(join.open_requests)) + abs(ledger.prediction_difference())
             difference.add_metric(place, gap)
             names = owner.members(name) if owner else []
             for k, (member, quiet) in enumerate(zip(names, join.progress.silent.tolist(), strict=True)):
                 silent.add_metric([*place, member], float(quiet))
                 awaited.add_metric([*place, member], float(int(join.everyone) >> k & 1))
-        yield from (requests, predictions, still_open, difference, silent, awaited)
+        yield from (requests, predictions, still_open, ended, held, difference, silent, awaited)
+        yield GaugeMetricFamily(
+            "stream_ensemble_bytes_in_flight",
+            "Bytes written and not acknowledged; at `max_bytes_in_flight` reading waits.",
+            value=owner.bytes_in_flight if owner else 0,
+        )
         degraded = GaugeMetricFamily(
             "stream_ensemble_weights_degraded", "1: weights may be old.", labels=["ensemble", "cause"]
         )

@@ -14,7 +14,6 @@ from aiokafka.structs import TopicPartition
 from faust.types import TP
 
 from stream_ensemble.config import Settings, everyone
-from stream_ensemble.core.join.progress import furthest_ahead
 from stream_ensemble.errors import FencedError
 from stream_ensemble.fuser.delivery import DeliveryMode, Place
 from stream_ensemble.fuser.ensemble import FusedEnsemble
@@ -32,7 +31,7 @@ _IDLE_TICKS = 5
 #: A topic whose end was seen within this time has nothing to give at the moment.
 _AT_END_S = 1.0
 #: A fetch of columnar records alone may hold more requests than the cap: so many times it are borne while
-#: those furthest behind catch up.
+#: those who are awaited catch up.
 _AT_MOST = 2
 #: Topics that were held are read again below this share of the cap.
 _RESUME_AT = 0.9
@@ -71,6 +70,15 @@ class FuseOwner:
         self._fenced_at: dict[Place, float] = {}
         self._given: dict[Place, set[str]] = {}
 
+    @property
+    def bytes_in_flight(self) -> int:
+        """What was handed to the producer and is not acknowledged."""
+        return self._producer.bytes_in_flight
+
+    def held(self, name: str, number: int) -> int:
+        """How many input topics of a partition are not read now, because too many requests are open."""
+        return sum(tp in self._held for tp in self._ensembles[name].inputs_of(number))
+
     def members(self, name: str) -> list[str]:
         """Member names of an ensemble, in the order of the settings."""
         return list(everyone(self._ensembles[name].config))
@@ -95,7 +103,7 @@ class FuseOwner:
                 await asyncio.sleep(0)
 
     async def _process(self, chunks: Sequence[Chunk], generation: int) -> None:
-        await self._producer.room()
+        await self._delivery.room()
         if generation != self._generation:
             return
         ensemble, _ = self._topic_index[chunks[0].tp.topic]
@@ -138,27 +146,29 @@ class FuseOwner:
         await self._renew(ensemble, number, partition)
 
     async def _bound(self, ensemble: FusedEnsemble, number: int, partition: FuserPartition) -> None:
-        """At the cap of open requests read only the topics furthest behind; where that cannot help, or what
+        """At the cap of open requests read only the topics these wait for; where that cannot help, or what
         was already on its way fills it twice, decide the oldest.
         """
         cap = ensemble.config.max_open_requests
         if not self._held and partition.join.open_requests < cap:
+            partition.holding.relax()
             return
         leading = partition.join.progress.leading
         inputs = [ensemble.inputs_of(number)[t] for t in leading]
         held = {tp for tp in inputs if tp in self._held}
         still_open = partition.join.open_requests
-        # While any are held, who is behind is looked at again: else all that could end the open ones may
+        # While any are held, who is awaited is looked at again: else all that could end the open ones may
         # stay held.
         if still_open >= cap or (held and still_open >= cap * _RESUME_AT):
-            topics = [partition.join.progress.topics[t] for t in leading]
-            recently = time.monotonic() - _AT_END_S
-            at_end = [topic.end_asked_at > recently for topic in topics]
-            ahead = furthest_ahead([topic.log_time for topic in topics], at_end)
-            await self._hold(held, {tp for tp, hold in zip(inputs, ahead, strict=True) if hold})
-            if still_open > cap and (not any(ahead) or still_open > _AT_MOST * cap):
+            topics = partition.join.progress.topics
+            now = time.monotonic()
+            at_end = [topics[t].end_asked_at > now - _AT_END_S for t in leading]
+            chosen = partition.holding.choose(leading, at_end, now)
+            await self._hold(held, {tp for tp, hold in zip(inputs, chosen, strict=True) if hold})
+            if still_open > cap and (not any(chosen) or still_open > _AT_MOST * cap):
                 partition.relieve(still_open - cap)
-        elif held:
+        else:
+            partition.holding.relax()
             await self._hold(held, set())
 
     async def _hold(self, held: set[TP], wanted: set[TP]) -> None:

@@ -21,6 +21,7 @@ from aiokafka.structs import TopicPartition
 from numpy.typing import NDArray
 
 from stream_ensemble.core.join.few import add_few
+from stream_ensemble.core.join.holding import Holding
 from stream_ensemble.core.join.records import (
     Decided,
     Predictions,
@@ -122,6 +123,7 @@ class FuserPartition:
         absent: int = 0,
     ) -> None:
         self.join = PartitionJoin(rules)
+        self.holding = Holding(self.join)
         self.shadows = Shadows(self.join, most_waiting)
         self.outlets = outlets
         self.closed = False

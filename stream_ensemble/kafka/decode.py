@@ -82,6 +82,8 @@ class Refused:
     def __post_init__(self) -> None:
         if isinstance(self.record, UnreadableBatch):
             self.error = self.record.error
+        # The frames it was raised in hold all that was read with the record, until a collection finds them.
+        self.error.__context__ = self.error.__cause__ = self.error.__traceback__ = None
 
 
 class Records(Protocol):

@@ -122,8 +122,10 @@ def alike(rows: FusedRows) -> list[NDArray[np.intp]]:
     columns = (kind, rows.awake, rows.answered, rows.abstained, rows.expected)
     if all((column == column[0]).all() for column in columns):
         return [np.arange(len(rows))]
-    kinds, kind_of = np.unique(np.stack(columns), axis=1, return_inverse=True)
-    return [np.flatnonzero(kind_of.ravel() == number) for number in range(kinds.shape[1])]
+    places: dict[tuple[int, ...], list[int]] = {}
+    for place, one in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
+        places.setdefault(one, []).append(place)
+    return [np.array(places[one]) for one in sorted(places)]
 
 
 def plain(rows: FusedRows, form: FusedFormat) -> list[bytes]:

@@ -174,9 +174,8 @@ class EndProofs:
     async def _answer(self, node: int, request: Any) -> Any:
         """None when there is none in time."""
         try:
-            return await asyncio.wait_for(
-                self._client.send(node, request, group=_CONNECTIONS), timeout=_ANSWER_S
-            )
+            async with asyncio.timeout(_ANSWER_S):
+                return await self._client.send(node, request, group=_CONNECTIONS)
         except (kafka_errors.KafkaError, TimeoutError):
             self._avoid(node)
             return None

@@ -101,6 +101,7 @@ class FencedProducer:
         options: aiokafka client options (servers, security).
         max_batch_bytes: a fused batch is closed at this size.
         max_request_bytes: no single record may be larger.
+        max_bytes_in_flight: with so much unacknowledged, ``room`` waits.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class FencedProducer:
         max_batch_bytes: int,
         compression: str | None = None,
         max_request_bytes: int = 8 << 20,
+        max_bytes_in_flight: int = 32 << 20,
     ) -> None:
         shared: dict[str, Any] = {
             **options,
@@ -133,7 +135,7 @@ class FencedProducer:
         self.bytes_in_flight = 0
         self._room = asyncio.Event()
         self._room.set()
-        self.max_bytes_in_flight = 32 << 20
+        self.max_bytes_in_flight = max_bytes_in_flight
 
     async def start(self, topics: Sequence[str]) -> None:
         """Connect and learn where the partitions of ``topics`` live."""
@@ -248,6 +250,11 @@ class FencedProducer:
         self.bytes_in_flight += size
         if self.bytes_in_flight >= self.max_bytes_in_flight:
             self._room.clear()
+
+    @property
+    def full(self) -> bool:
+        """Is so much unacknowledged that ``room`` waits?"""
+        return not self._room.is_set()
 
     async def room(self) -> None:
         """Wait until less than ``max_bytes_in_flight`` is unacknowledged."""

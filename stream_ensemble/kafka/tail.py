@@ -62,7 +62,8 @@ class LogReader:
         """
         begins = await self._consumer.beginning_offsets(tps)
         try:
-            ends = await asyncio.wait_for(self._proofs.proved(tps), self._timeout_s)
+            async with asyncio.timeout(self._timeout_s):
+                ends = await self._proofs.proved(tps)
         except TimeoutError:
             names = ", ".join(sorted({tp.topic for tp in tps}))
             raise ServerUnavailableError(
@@ -121,7 +122,8 @@ class LogReader:
             reach *= 16
 
     async def _position(self, tp: TopicPartition) -> int:
-        position: int = await asyncio.wait_for(self._consumer.position(tp), self._timeout_s)
+        async with asyncio.timeout(self._timeout_s):
+            position: int = await self._consumer.position(tp)
         return position
 
 

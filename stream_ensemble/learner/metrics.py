@@ -30,6 +30,11 @@ class LearnerCollector(Collector):
         parked = GaugeMetricFamily(
             "stream_ensemble_labels_parked", "Labels waiting for their fused record.", labels=place
         )
+        stored = GaugeMetricFamily(
+            "stream_ensemble_label_store_bytes",
+            "What the local store takes of requests and labels within their horizons.",
+            labels=place,
+        )
         away = GaugeMetricFamily(
             "stream_ensemble_weights_unpublished",
             "1: Redis does not hold all that was learned.",
@@ -67,6 +72,7 @@ class LearnerCollector(Collector):
             whole = partition.standing.learned.parts.get(None)
             learned.add_metric(here, whole.n if whole else 0)
             parked.add_metric(here, partition.parked)
+            stored.add_metric(here, partition.stored_bytes)
             away.add_metric(here, float(partition.publisher.degraded is not None))
             cold.add_metric(here, len(partition.publisher.cooling.cold))
             generation.add_metric(here, partition.standing.learned.generation)
@@ -80,4 +86,4 @@ class LearnerCollector(Collector):
             for member, record in (partition.admitter.records if partition.admitter else {}).items():
                 for what, number_ in zip(Record._fields, record or (), strict=False):
                     shadows.add_metric([name, member, what], number_)
-        yield from (labels, learned, parked, away, generation, pinned, cold, losses, shadows)
+        yield from (labels, learned, parked, stored, away, generation, pinned, cold, losses, shadows)

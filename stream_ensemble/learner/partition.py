@@ -18,7 +18,7 @@ from aiokafka.structs import TopicPartition
 
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.charging import Learned
-from stream_ensemble.core.labels.matching import give_up_orphans, take_labels, take_trials
+from stream_ensemble.core.labels.matching import give_up_excess, give_up_orphans, take_labels, take_trials
 from stream_ensemble.core.labels.parts import Parts
 from stream_ensemble.errors import StreamEnsembleError
 from stream_ensemble.kafka.chunks import Chunk, Columns, EndEvidence
@@ -118,6 +118,11 @@ class LearnerPartition:
     def parked(self) -> int:
         """How many labels wait for their fused record."""
         return self._gathered.changes.parked_count()
+
+    @property
+    def stored_bytes(self) -> int:
+        """What the local store takes."""
+        return self._store.stored_bytes()
 
     async def prepare(self) -> dict[TopicPartition, int]:
         """Fence the owner before, restore what stands, and claim the partition; returns where to start
@@ -258,6 +263,7 @@ class LearnerPartition:
         if self.admitter is not None:
             here.aside += self.admitter.orders()
         give_up_orphans(here.changes, self._ensemble.rules, here.fused_until, _ORPHANS)
+        give_up_excess(here.changes, self._ensemble.config.learning.max_parked_labels, _MOST_LABELS)
         late = last or time.monotonic() - self._committed_at >= _COMMIT_S
         moved = self._offsets(here) != self._committed
         if here.says_something or self._overtaken_by is not None or (moved and late):

@@ -54,6 +54,10 @@ class LabelStore(Known, Protocol):
         """
         ...
 
+    def stored_bytes(self) -> int:
+        """About how many bytes it takes."""
+        ...
+
     def clear(self) -> None:
         """Forget everything, the position too."""
         ...

@@ -83,6 +83,10 @@ class MemoryLabelStore:
         self._trials = {k: v for k, v in self._trials.items() if newest(v) >= appended_before}
         return len(old)
 
+    def stored_bytes(self) -> int:
+        """See ``LabelStore``: of the answers, which are most of it."""
+        return sum(len(name) + len(answer.value) for name, answer in self._answers.items())
+
     def clear(self) -> None:
         """See ``LabelStore``."""
         self.__init__()  # type: ignore[misc]

@@ -36,6 +36,8 @@ _decode_position = msgspec.msgpack.Decoder(Position).decode
 
 #: Names in one list by time: a key and a value for each would cost as much as what they name.
 _LISTED = 1000
+#: What RocksDB calls its files, and what it will write into the next ones.
+_SIZES = ("rocksdb.total-sst-files-size", "rocksdb.cur-size-all-mem-tables")
 #: How many directories are tried: a stopped process keeps its lock, and its successor must not wait for it.
 _DIRECTORIES = 16
 
@@ -149,6 +151,10 @@ class RocksLabelStore:
             self._expire(batch, b"T", (appended_before, limit), lambda raw: newest(_decode_trials(raw)))
         self._db.write(batch)
         return gone
+
+    def stored_bytes(self) -> int:
+        """See ``LabelStore``: files, and what is on its way into one."""
+        return sum(self._db.property_int_value(name) or 0 for name in _SIZES)
 
     def clear(self) -> None:
         """See ``LabelStore``."""

@@ -136,6 +136,14 @@ def test_parked_labels_come_oldest_first_and_only_those_before(store: LabelStore
     assert store.parked(5, 10) == []
 
 
+def test_what_is_written_takes_bytes(store: LabelStore) -> None:
+    before = store.stored_bytes()
+    changes = Changes(store)
+    changes.answers = {f"r{n}": Answer(n, n, b"x" * 1000) for n in range(1000)}
+    store.write(changes, HERE)
+    assert store.stored_bytes() - before >= 900_000
+
+
 def test_a_parked_label_that_is_learned_replaced_or_given_up_is_parked_no_more(store: LabelStore) -> None:
     changes = Changes(store)
     for name in ("learned", "replaced", "given-up", "stays"):

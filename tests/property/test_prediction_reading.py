@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -141,3 +143,19 @@ def test_every_record_is_either_read_or_refused(records: list[Record]) -> None:
     for item in refused:
         assert item.error.reason and item.error.detail
         assert item.record is records[item.offset - 10]
+
+
+def test_what_was_read_with_a_refused_record_does_not_wait_for_a_collection() -> None:
+    bad = [record("r", 0.5, [], member="nobody"), record("s", 0.9, [], output="none")]
+    given = columns([record("t", 0.5, []), *bad, Record(b"u", b"{", [])])
+    gc.collect()
+    gc.disable()
+    try:
+        _, refused = READER.read([(0, given)])
+        freed: list[int] = []
+        weakref.finalize(given.appended, freed.append, 1)
+        del given
+        assert [one.error.reason for one in refused] == ["unknown-member", "wrong-field", "not-json"]
+        assert freed
+    finally:
+        gc.enable()

@@ -88,8 +88,8 @@ class AnswersCheck:
             for topic, number, offset, _ in answer.fused.sources.values():
                 commits = history[self._world.fusers.name, TopicPartition(topic, number)]
                 place = bisect_right(commits, offset, key=itemgetter(0))
-                if place < len(commits) and commits[place][1] < answer.appended:
-                    early = answer.appended - commits[place][1]
+                if place < len(commits) and commits[place][1] < answer.stands_since:
+                    early = answer.stands_since - commits[place][1]
                     what = f"{topic}/{number} was committed over {offset} {early} ms before its answer"
                     self._must(False, f"{answer.fused.request_id}: {what}")
 

@@ -142,21 +142,23 @@ class Broker:
     def _end(self, one: _Transactional, *, committed: bool) -> None:
         one.offsets = {}
         tps, one.partitions = sorted(one.partitions), set()
-        epoch = one.epoch
+        epoch, now = one.epoch, self.clock.broker_ms()
         for tp in tps:
             # The leaders of the partitions get their markers one by one.
             if self._rng.random() < 0.5:
-                self.logs[tp].mark(one.pid, epoch, self.clock.broker_ms(), committed=committed)
+                self.logs[tp].mark(one.pid, epoch, now, now, committed=committed)
             else:
                 one.ending += 1
                 self.ending += 1
                 wait = self._rng.random() * 0.02
-                self.clock.at(self.clock.now + wait, None, self._mark_later, one, tp, epoch, committed)
+                self.clock.at(self.clock.now + wait, None, self._mark_later, one, tp, epoch, now, committed)
 
-    def _mark_later(self, one: _Transactional, tp: TopicPartition, epoch: int, committed: bool) -> None:
+    def _mark_later(
+        self, one: _Transactional, tp: TopicPartition, epoch: int, ended_ms: int, committed: bool
+    ) -> None:
         one.ending -= 1
         self.ending -= 1
-        self.logs[tp].mark(one.pid, epoch, self.clock.broker_ms(), committed=committed)
+        self.logs[tp].mark(one.pid, epoch, self.clock.broker_ms(), ended_ms, committed=committed)
 
     # --- offsets ------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from stream_ensemble.core.join.closed_index import ClosedIndex
 from stream_ensemble.core.join.progress import Progress
 from stream_ensemble.core.labels import matching
 from stream_ensemble.fuser import ensemble as fuser_ensemble
+from stream_ensemble.fuser import owner as fuser_owner
 from stream_ensemble.fuser import takeover
 from stream_ensemble.fuser.fusion import Fusion
 from stream_ensemble.fuser.history import FusedHistory
@@ -34,6 +35,7 @@ from stream_ensemble.learner.publisher import WeightsPublisher
 from stream_ensemble.stores.weights_topic import PartitionLog
 from tests.simulation import settings
 from tests.simulation.broker import Committed
+from tests.simulation.effects import CrashPoint
 from tests.simulation.faults import Fault
 from tests.simulation.group import SESSION_S
 from tests.simulation.network import here
@@ -114,6 +116,17 @@ def _refused(seed: int) -> Schedule:
 def _refused_inside(seed: int) -> Schedule:
     """The same in transactions."""
     return replace(_refused(seed), transacted=True)
+
+
+def _ended_inside(seed: int) -> Schedule:
+    """Fusers end in the middle of their transactions, again and again."""
+    rng = random.Random(seed)
+    faults = []
+    for step in range(8):
+        host, at = f"fuse-{step % 2}", 0.9 + 0.5 * step
+        point = CrashPoint(host, at, "write offsets", rng.randint(1, 3), True)
+        faults.append(Fault(at, "crash", host, 0.3, point))
+    return Schedule(seed, instead=tuple(faults), transacted=True)
 
 
 def _busy(seed: int) -> Schedule:
@@ -310,6 +323,12 @@ BUGS: dict[str, Bug] = {
     ),
     "a failed batch does not fail its transaction": Bug(
         TransactionalOutput, "_write", rewritten("raise result", "continue"), _refused_inside
+    ),
+    "aborted answers read back": Bug(
+        fuser_owner, "take_over", rewritten("committed_only=True", "committed_only=False"), _ended_inside
+    ),
+    "offsets beside the transaction": Bug(
+        FuseOwner, "committable", rewritten("if self._delivery.transacted:", "if False:"), _ended_inside
     ),
     "offsets outside the learner's transaction": Bug(TransactionalOutput, "commit", _offsets_first),
     "local store ahead of the transaction": Bug(LearnerPartition, "_write", _store_first),

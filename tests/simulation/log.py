@@ -34,6 +34,7 @@ class Batch:
         "open",
         "pid",
         "records",
+        "stands_since",
         "timestamp_type",
     )
 
@@ -48,6 +49,8 @@ class Batch:
         #: Of a transaction that has not ended.
         self.open = False
         self.aborted = False
+        #: When it was appended (ms), or its transaction committed.
+        self.stands_since = appended
 
     @property
     def base_offset(self) -> int:
@@ -133,13 +136,16 @@ class PartitionLog:
             self._open.setdefault(pid, []).append(batch)
         return base
 
-    def mark(self, pid: int, epoch: int, now_ms: int, *, committed: bool) -> None:
-        """End a transaction here; from now on older epochs are refused."""
+    def mark(self, pid: int, epoch: int, now_ms: int, ended_ms: int, *, committed: bool) -> None:
+        """End a transaction here that the coordinator has ended at ``ended_ms``; from now on older epochs are
+        refused.
+        """
         batch = Batch(self.end, [], now_ms, pid, epoch)
         batch.control = True
         for ended in self._open.pop(pid, ()):
             ended.open = False
             ended.aborted = not committed
+            ended.stands_since = ended_ms
         self._add(batch)
         known = self._producers.get(pid)
         if known is None or epoch > known.epoch:

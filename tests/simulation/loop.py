@@ -11,12 +11,14 @@ from asyncio.events import _set_running_loop
 from collections import deque
 from collections.abc import Callable, Coroutine
 from heapq import heappop, heappush
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
 #: The broker's clock at virtual time 0, in milliseconds since the epoch.
 EPOCH_MS = 1_700_000_000_000
+#: Tasks that are done are forgotten now and then, once there are so many.
+_TASKS = 64
 
 
 class Crashed(BaseException):
@@ -69,42 +71,54 @@ class Clock:
         heappush(self._later, (when, self._count, handle))
         return handle
 
+    def forget(self) -> None:
+        """Nothing happens any more. What waits refers to its process, which no collection finds by itself."""
+        self.ready.clear()
+        self._later.clear()
+
     def run(self, until: float) -> None:
         """Let everything happen that happens up to ``until``."""
-        current: ProcessLoop | None = None
+        ProcessLoop.current = None
         ready, later = self.ready, self._later
         try:
             while True:
-                while ready:
+                if ready:
                     handle = ready.popleft()
-                    if handle.cancelled_:
-                        continue
-                    process = handle.process
-                    if process is not None and process.stalled is not None:
-                        process.stall(handle)
-                        continue
-                    if process is not current:
-                        _set_running_loop(process)
-                        current = process
-                    handle.callback(*handle.args)
-                if not later or later[0][0] > until:
+                elif later and later[0][0] <= until:
+                    when, _, handle = heappop(later)
+                    self.now = max(self.now, when)
+                else:
                     self.now = max(self.now, until)
                     return
-                when, _, handle = heappop(later)
-                self.now = max(self.now, when)
-                ready.append(handle)
+                if handle.cancelled_:
+                    continue
+                process = handle.process
+                if process is not None:
+                    if process.stalled is not None:
+                        process.stall(handle)
+                        continue
+                    # The world around the processes asks for no loop, so it need not be told that there is
+                    # none.
+                    if process is not ProcessLoop.current:
+                        _set_running_loop(process)
+                        ProcessLoop.current = process
+                handle.callback(*handle.args)
         finally:
             _set_running_loop(None)
+            ProcessLoop.current = None
 
 
 class ProcessLoop(asyncio.AbstractEventLoop):
     """The event loop of one process.
 
     Attributes:
+        current: the one that runs, as asyncio knows it too, which takes longer to say so.
         stalled: what waits while the process is stopped; None while it runs.
         dead: it crashed or ended.
         complaints: what asyncio would have logged.
     """
+
+    current: ClassVar[ProcessLoop | None] = None
 
     def __init__(self, clock: Clock, name: str, began: float) -> None:
         self.clock = clock
@@ -114,6 +128,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         self.dead = False
         self.complaints: list[str] = []
         self.tasks: list[asyncio.Task[Any]] = []
+        self._look_at = _TASKS
 
     def time(self) -> float:
         """Monotonic seconds of this process's machine, which no other machine's clock agrees with."""
@@ -142,8 +157,9 @@ class ProcessLoop(asyncio.AbstractEventLoop):
     def create_task(self, coro: Coroutine[Any, Any, Any], *, name: Any = None, context: Any = None) -> Any:  # type: ignore[override]
         """See ``asyncio``."""
         task = asyncio.Task(coro, loop=self, name=name or "task")
-        if len(self.tasks) > 64:
+        if len(self.tasks) > self._look_at:
             self.tasks = [one for one in self.tasks if not one.done()]
+            self._look_at = _TASKS + 2 * len(self.tasks)
         self.tasks.append(task)
         return task
 

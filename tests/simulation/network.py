@@ -95,9 +95,9 @@ class Process(ProcessLoop):
 
 def here() -> Process:
     """The process that runs now."""
-    process = asyncio.get_running_loop()
-    assert isinstance(process, Process)
-    return process
+    process = ProcessLoop.current
+    assert process is not None, "nothing of a process runs"
+    return process  # type: ignore[return-value]
 
 
 def _fail(future: asyncio.Future[Any], error: Exception) -> None:

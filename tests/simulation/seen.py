@@ -65,11 +65,15 @@ class Label(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """A terminal record, and with which epoch of its partition's producer it was written."""
+    """A terminal record, and with which epoch of its partition's producer it was written.
+
+    It stands since (ms) it was appended, or its transaction committed.
+    """
 
     partition: int
     epoch: int
     appended: int
+    stands_since: int
     fused: Fused
 
 
@@ -140,12 +144,11 @@ def answers(logs: Any, topic: str) -> list[Answer]:
 
 
 def _answers(number: int, batch: Batch, record: Record) -> list[Answer]:
+    here = number, batch.epoch, batch.max_timestamp, batch.stands_since
     if header(record, HEADER_FORMAT) != FORMAT_COLUMNS:
-        return [Answer(number, batch.epoch, batch.max_timestamp, _decode_fused(record.value or b""))]
+        return [Answer(*here, _decode_fused(record.value or b""))]
     unpacked = fuseds.unpack(record.value or b"", header(record, HEADER_CREDIT))
-    return [
-        Answer(number, batch.epoch, batch.max_timestamp, fused) for fused in fuseds.records(unpacked, Fused)
-    ]
+    return [Answer(*here, fused) for fused in fuseds.records(unpacked, Fused)]
 
 
 def labels(logs: Any, topic: str, number: int) -> list[Label]:

@@ -320,6 +320,7 @@ class World:
             self.violations += [f"{process.name}: {what}" for what in process.complaints]
             process.on_end = lambda why: None
             process.bury()
+        self.clock.forget()
 
 
 def _place(written: str) -> TopicPartition:

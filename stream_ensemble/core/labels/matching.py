@@ -31,6 +31,8 @@ from stream_ensemble.core.tasks.domain import Domain, Meaning
 from stream_ensemble.errors import RecordError
 from stream_ensemble.messages import Credit, CreditBlock, Trial
 
+#: An append time (ms) after all others.
+_ANY_TIME = 2**62
 _UNKNOWN: tuple[int, Head | None] = (0, None)
 NO_TRIALS: Mapping[str, list[float]] = {}
 
@@ -213,6 +215,21 @@ def give_up_orphans(changes: Changes, rules: Rules, fused_until: int, limit: int
     for key, verdict in orphans:
         changes.decide_after(verdict, key, None)
         _refuse_waiting(changes, key, verdict, _orphan(rules))
+    return len(orphans)
+
+
+def give_up_excess(changes: Changes, most: int, limit: int) -> int:
+    """Send the oldest parked labels to dead-letter where more than ``most`` wait, at most ``limit``; returns
+    how many.
+    """
+    excess = min(changes.parked_count() - most, limit)
+    if excess <= 0:
+        return 0
+    orphans = changes.parked(_ANY_TIME, excess)
+    error = RecordError("orphan", f"no fused record of this request yet, and more than {most} labels wait")
+    for request_id, verdict in orphans:
+        changes.decide_after(verdict, request_id, None)
+        _refuse_waiting(changes, request_id, verdict, error)
     return len(orphans)
 
 

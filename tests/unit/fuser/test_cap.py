@@ -1,4 +1,4 @@
-"""At the cap of open requests those furthest behind are read on before anybody is given up."""
+"""At the cap of open requests topics are held before anybody is given up; here by log time."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pytest
 from faust.types import TP
 
 from stream_ensemble.config import Kafka
+from stream_ensemble.core.join.holding import Holding
+from stream_ensemble.core.join.ledger import Ledger
 from stream_ensemble.core.join.progress import TopicProgress
 from stream_ensemble.fuser.owner import FuseOwner
 
@@ -40,10 +42,11 @@ def looked_at(open_requests: int, log_times: tuple[int, int], *, b_is_at_its_end
     if b_is_at_its_end:
         topics[1].end_asked_at = time.monotonic()
     relieved: list[int] = []
-    join = SimpleNamespace(
-        open_requests=open_requests, progress=SimpleNamespace(topics=topics, leading=range(2))
-    )
-    partition: Any = SimpleNamespace(join=join, relieve=relieved.append)
+    progress = SimpleNamespace(topics=topics, leading=range(2))
+    join: Any = SimpleNamespace(open_requests=open_requests, progress=progress, ledger=Ledger())
+    holding = Holding(join)
+    holding.by_time = True
+    partition: Any = SimpleNamespace(join=join, relieve=relieved.append, holding=holding)
     config = SimpleNamespace(max_open_requests=CAP)
     ensemble: Any = SimpleNamespace(config=config, inputs_of=lambda number: INPUTS)
     asyncio.run(owner._bound(ensemble, 0, partition))

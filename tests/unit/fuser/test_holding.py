@@ -8,6 +8,8 @@ from typing import Any
 from faust.types import TP
 
 from stream_ensemble import config
+from stream_ensemble.core.join.holding import Holding
+from stream_ensemble.core.join.ledger import Ledger
 from stream_ensemble.core.join.progress import TopicProgress
 from stream_ensemble.fuser.ensemble import fused_ensemble
 from stream_ensemble.fuser.owner import FuseOwner
@@ -38,8 +40,10 @@ async def test_a_topic_that_was_behind_is_not_waited_for_once_it_was_read() -> N
     app: Any = SimpleNamespace(consumer=consumer)
     owner = FuseOwner(app, settings, [ensemble], None, {})  # type: ignore[arg-type]
     topics = [TopicProgress(log_time=time) for time in (2000, 3000, 1000)]
-    join = SimpleNamespace(open_requests=CAP, progress=SimpleNamespace(topics=topics, leading=range(3)))
-    partition: Any = SimpleNamespace(join=join)
+    progress = SimpleNamespace(topics=topics, leading=range(3))
+    join: Any = SimpleNamespace(open_requests=CAP, progress=progress, ledger=Ledger())
+    partition: Any = SimpleNamespace(join=join, holding=Holding(join))
+    partition.holding.by_time = True
     await owner._bound(ensemble, 0, partition)
     assert consumer.held == {"e.predictions.a", "e.predictions.b"}
     # The requests topic comes, a few requests end, and no more can until the members are read on.

@@ -10,7 +10,9 @@ import pytest
 from aiokafka.errors import ProducerClosed
 from aiokafka.structs import TopicPartition
 
+from stream_ensemble import config
 from stream_ensemble.errors import ServerUnavailableError
+from stream_ensemble.fuser.delivery import DeliveryMode
 from stream_ensemble.fuser.transactions import PartitionTransactions
 from stream_ensemble.kafka import fenced_producer
 from stream_ensemble.kafka.batch_builder import batch_builder
@@ -57,10 +59,14 @@ class Output:
 class World:
     """A partition's transactions every 10 ms, whose inputs are released by what is acknowledged."""
 
-    def __init__(self) -> None:
+    def __init__(self, interval_s: float = 0.01, max_bytes_in_flight: int = 1 << 20) -> None:
         self.output = Output()
-        self.producer = FencedProducer({"bootstrap_servers": "127.0.0.1:1"}, max_batch_bytes=1 << 16)
-        self.transactions = PartitionTransactions(self.producer, self.output, 0.01, 0.0)  # type: ignore[arg-type]
+        self.producer = FencedProducer(
+            {"bootstrap_servers": "127.0.0.1:1"},
+            max_batch_bytes=1 << 16,
+            max_bytes_in_flight=max_bytes_in_flight,
+        )
+        self.transactions = PartitionTransactions(self.producer, self.output, interval_s, 0.0)  # type: ignore[arg-type]
         self.released = 0
         self.told: list[BaseException] = []
 
@@ -127,6 +133,27 @@ async def test_a_transaction_that_failed_gives_up_all_and_tells_once() -> None:
     await world.transactions.finish()
     assert world.told == [world.output.failure]
     assert len(world.output.written) == 1 and world.producer.bytes_in_flight == 0
+    await world.end()
+
+
+async def test_what_fills_the_worker_is_committed_before_its_interval_ends() -> None:
+    world = World(interval_s=60.0, max_bytes_in_flight=300)
+    ensembles = {"e": config.Ensemble(members=["a"], task=config.Task(classes=["x", "y"]))}
+    settings = config.Settings(ensembles=ensembles, kafka=config.Kafka(delivery="transactions"))
+    mode = DeliveryMode(settings, world.producer, {}, "group")
+    mode._of["e", 0] = world.transactions
+    world.output.acknowledge.set()
+    await world.begin()
+    # The first transaction begins at once, with nothing in it.
+    await world.output.begun.wait()
+    sent = world.send(3)
+    await asyncio.wait_for(mode.room(), 1.0)
+    assert not any(world.output.written), "there is room, nobody hurries"
+    sent += world.send(10)
+    assert world.producer.full
+    await asyncio.wait_for(mode.room(), 1.0)
+    assert all(future.done() for future in sent)
+    assert world.producer.bytes_in_flight == 0 and world.released == 13
     await world.end()
 
 

@@ -10,7 +10,13 @@ import pytest
 
 from stream_ensemble.core.labels.answers import credited, keep_answer
 from stream_ensemble.core.labels.changes import Changes
-from stream_ensemble.core.labels.matching import Charge, give_up_orphans, take_answer, take_labels
+from stream_ensemble.core.labels.matching import (
+    Charge,
+    give_up_excess,
+    give_up_orphans,
+    take_answer,
+    take_labels,
+)
 from stream_ensemble.core.labels.records import Answer, Feedback
 from stream_ensemble.core.labels.rules import Rules
 from stream_ensemble.core.learning import credit_block
@@ -261,6 +267,18 @@ def test_many_orphans_are_given_up_a_bounded_number_at_a_time() -> None:
     given_up = [give_up_orphans(learner.changes, RULES, 10_000, 3) for _ in range(4)]
     assert given_up == [3, 3, 1, 0]
     assert len(learner.changes.dead) == 7
+
+
+def test_more_than_may_wait_are_given_up_oldest_first() -> None:
+    learner = Learner()
+    learner.label(*(label(at=at)._replace(request_id=f"r{at}") for at in range(7)))
+    learner.flush()
+    assert [give_up_excess(learner.changes, 4, 2) for _ in range(3)] == [2, 1, 0]
+    assert [dead.request_id for dead in learner.changes.dead] == ["r0", "r1", "r2"]
+    assert {dead.reason for dead in learner.changes.dead} == {"orphan"}
+    learner.flush()
+    assert learner.store.parked_count() == 4
+    assert give_up_excess(learner.changes, 4, 2) == 0
 
 
 @pytest.mark.parametrize("without", [{"status": "expired"}, {"status": "fallback"}])
