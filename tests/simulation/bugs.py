@@ -129,6 +129,12 @@ def _ended_inside(seed: int) -> Schedule:
     return Schedule(seed, instead=tuple(faults), transacted=True)
 
 
+def _oversized(seed: int) -> Schedule:
+    """Nothing goes wrong but that answers are too large for a while."""
+    place = f"{settings.NAME}.fused/{seed % settings.PARTITIONS}"
+    return Schedule(seed, instead=(Fault(0.8, "oversized", place, 1.5),))
+
+
 def _busy(seed: int) -> Schedule:
     """Nothing goes wrong; processes are slow to look at what came."""
     return Schedule(seed, instead=(), busy=0.4)
@@ -323,6 +329,9 @@ BUGS: dict[str, Bug] = {
     ),
     "a failed batch does not fail its transaction": Bug(
         TransactionalOutput, "_write", rewritten("raise result", "continue"), _refused_inside
+    ),
+    "no pause before an answer too large is tried again": Bug(
+        FuseOwner, "_on_failure", rewritten("pause_s = _TOO_LARGE_S", "pass"), _oversized
     ),
     "aborted answers read back": Bug(
         fuser_owner, "take_over", rewritten("committed_only=True", "committed_only=False"), _ended_inside
