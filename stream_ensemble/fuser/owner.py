@@ -157,7 +157,8 @@ class FuseOwner:
             return
         leading = partition.join.progress.leading
         inputs = [ensemble.inputs_of(number)[t] for t in leading]
-        held = {tp for tp in inputs if tp in self._held}
+        # Among them may be that of a member that has gone into shadow since.
+        held = {tp for tp in ensemble.inputs_of(number) if tp in self._held}
         still_open = partition.join.open_requests
         # While any are held, who is awaited is looked at again: else all that could end the open ones may
         # stay held.
