@@ -60,7 +60,7 @@ def settings_of(run: Run, log: str, predictions: str | None = None) -> config.Se
     read = {each: f"{log}.{each}" for each in ("fused", "late", "feedback")}
     ensemble = config.Ensemble(
         members=list(MEMBERS),
-        task=config.Classification(classes=list(CLASSES)),
+        task=config.Task(classes=list(CLASSES)),
         partitions=PARTITIONS,
         deadline_ms=60_000,
         topics=config.Topics(

@@ -119,7 +119,7 @@ def _measured(servers_: Servers, algorithm: Literal["bank", "ml_poly"], count: i
 def _settings(run: Run, algorithm: Literal["bank", "ml_poly"]) -> config.Settings:
     ensemble = config.Ensemble(
         members=list(MEMBERS),
-        task=config.Classification(classes=list(CLASSES)),
+        task=config.Task(classes=list(CLASSES)),
         partitions=PARTITIONS,
         deadline_ms=60_000,
         learning=config.Learning(algorithm=algorithm),

@@ -271,22 +271,47 @@ class Topics(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     ] = "{ensemble}.dead-letter"
 
 
-class Classification(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """One of C exclusive classes; members answer with C probabilities."""
+class Task(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """What the members answer: one of C exclusive classes (classification), which of C classes are true
+    (multilabel), or numbers for H horizons (forecast).
+    """
 
-    kind: Annotated[Literal["classification"], Meta(description="Kind of task.")] = "classification"
+    kind: Annotated[
+        Literal["classification", "multilabel", "forecast"], Meta(description="Kind of task.")
+    ] = "classification"
     name: Annotated[Identifier, Meta(description="Names the task in the weights' keys.")] = "class"
     classes: Annotated[
         list[ClassName],
         Meta(
-            min_length=2,
             max_length=10_000,
-            description="Class names, in the order of the members' probabilities.",
+            description="Class names, in the order of the members' probabilities: of a classification, at "
+            "least two, or of a multilabel task.",
         ),
-    ]
+    ] = field(default_factory=list)
     sum_tolerance: Annotated[
-        float, Meta(ge=0, le=0.5, description="How far an output's probabilities may be from summing to 1.")
+        float,
+        Meta(
+            ge=0,
+            le=0.5,
+            description="How far an output's probabilities may be from summing to 1, in a classification.",
+        ),
     ] = 1e-3
+    horizons: Annotated[
+        list[ClassName],
+        Meta(
+            max_length=10_000,
+            description="Names of a forecast's numbers, in the order of the members' outputs; a single "
+            "number has one horizon.",
+            examples=[["1h", "6h", "24h"]],
+        ),
+    ] = field(default_factory=list)
+    loss: Annotated[
+        Literal["absolute", "square"],
+        Meta(
+            description="Of a forecast: absolute, by which the median is right, or square, by which the "
+            "mean is."
+        ),
+    ] = "absolute"
 
 
 class Guardrail(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -451,7 +476,7 @@ class Ensemble(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
             examples=[["boosted"]],
         ),
     ] = field(default_factory=list)
-    task: Classification
+    task: Task
     partitions: Annotated[
         int,
         Meta(ge=1, le=1024, description="Partitions of every topic; not to be changed once it is in use."),
@@ -477,9 +502,9 @@ class Ensemble(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
         ),
     ] = False
     prior: Annotated[
-        list[NonNegative] | None,
+        list[float] | None,
         Meta(
-            description="Class probabilities answered below the quorum; absent: no answer (expired).",
+            description="The output answered below the quorum; absent: no answer (expired).",
             examples=[[0.5, 0.25, 0.25]],
         ),
     ] = None

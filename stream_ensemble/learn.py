@@ -27,8 +27,13 @@ from stream_ensemble.worker import (
     settle_memory,
 )
 
+#: A fetch costs about a millisecond however few records it brings, as much as sixty labels; and nobody waits
+#: for one, since what it brings goes out with a flush.
+_FETCH_PAUSE_S = 0.03
+
 settings = load_settings()
 app = new_app(settings, "learn")
+app.fetch_pause_s = _FETCH_PAUSE_S
 _ensembles = [
     learned_ensemble(settings, name, group_id=app.conf.id, data_dir=data_dir(settings, "learn") / "labels")
     for name in settings.ensembles

@@ -9,7 +9,7 @@ Times are integers, milliseconds since the epoch. Probabilities are in the order
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -31,6 +31,7 @@ Row = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Revision = Annotated[int, Meta(ge=0, le=2**53)]
 LabelWeight = Annotated[float, Meta(gt=0, le=1e6)]
 Label = Annotated[int, Meta(ge=0, le=2**31 - 1)] | Annotated[str, Meta(min_length=1, max_length=256)]
+PartName = Annotated[int, Meta(ge=0, le=2**31 - 1)] | Name
 
 Generation = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 #: As far as a double counts in ones, which is what Redis and JavaScript have.
@@ -81,7 +82,10 @@ class Prediction(Struct, kw_only=True, omit_defaults=True, gc=False):
     ] = None
     output: Annotated[
         list[float] | None,
-        Meta(description="Class probabilities: C numbers, in the order of the task's classes."),
+        Meta(
+            description="Class probabilities, in the order of the task's classes; of a forecast its numbers, "
+            "in the order of its horizons."
+        ),
     ] = None
     abstain: Annotated[bool, Meta(description="The member chooses not to answer.")] = False
     error: Annotated[str | None, Meta(description="Why the member cannot answer.")] = None
@@ -172,11 +176,16 @@ class Fused(Struct, kw_only=True, omit_defaults=True):
     output: Annotated[
         list[float] | None,
         Meta(
-            description="Fused class probabilities, in the order of the task's classes; absent when expired."
+            description="The fused class probabilities, in the order of the task's classes, or the fused "
+            "numbers, in the order of its horizons; absent when expired."
         ),
     ] = None
     label: Annotated[
-        str | None, Meta(description="The class with the largest probability; absent when expired.")
+        str | None,
+        Meta(
+            description="The class with the largest probability; absent when expired, and where no class "
+            "excludes the others."
+        ),
     ] = None
     components: Annotated[
         dict[str, list[float]], Meta(description="The outputs of the awake members, by member.")
@@ -222,6 +231,40 @@ class Feedback(Struct, kw_only=True, omit_defaults=True):
     weight: Annotated[LabelWeight, Meta(description="How much the label counts.")] = 1.0
 
 
+class PartLabel(NamedTuple):
+    """A label of one part of a request: of a class or a horizon, by its name or its index from 0."""
+
+    part: str | int
+    value: bool | float
+
+
+#: A label as it arrives: of a whole request, or of a part of it.
+AnyLabel = int | str | PartLabel
+
+
+class PartFeedback(Struct, kw_only=True, omit_defaults=True):
+    """A label for one part of a request: a class of a multi-label task, a horizon of a forecast. The parts of
+    a request are labelled one by one, each when it is known.
+    """
+
+    version: Literal[1]
+    kind: Literal["feedback"]
+    request_id: RequestId
+    part: Annotated[PartName, Meta(description="The class or horizon, by its name or by its index from 0.")]
+    label: Annotated[
+        bool | float,
+        Meta(
+            description="Of a class: whether it is one of the request's (0 and 1 will do). Of a horizon: the "
+            "number."
+        ),
+    ]
+    at: Annotated[Milliseconds | None, Meta(description="When the label was made.")] = None
+    revision: Annotated[
+        Revision, Meta(description="A later one corrects an earlier one of the same part.")
+    ] = 0
+    weight: Annotated[LabelWeight, Meta(description="How much the label counts.")] = 1.0
+
+
 class PredictionArrays(Struct, kw_only=True, omit_defaults=True):
     """N predictions of one member in one record. Every array given has N elements."""
 
@@ -233,7 +276,7 @@ class PredictionArrays(Struct, kw_only=True, omit_defaults=True):
     ]
     outputs: Annotated[
         list[list[float] | None],
-        Meta(description="Class probabilities, C numbers each; null where there is no output."),
+        Meta(description="As in a single prediction, V numbers each; null where there is no output."),
     ]
     ats: Annotated[
         list[Milliseconds | None] | None,
@@ -270,6 +313,32 @@ class FeedbackArrays(Struct, kw_only=True, omit_defaults=True):
     ] = None
 
 
+class PartFeedbackArrays(Struct, kw_only=True, omit_defaults=True):
+    """N labels for parts of requests in one record. Every array given has N elements."""
+
+    version: Literal[1]
+    kind: Literal["feedbacks"]
+    request_ids: Annotated[
+        list[RequestId],
+        Meta(
+            min_length=1, max_length=MOST_ROWS, description="The N requests; one may stand there repeatedly."
+        ),
+    ]
+    parts: Annotated[list[PartName], Meta(description="The classes or horizons, by name or by index from 0.")]
+    labels: Annotated[
+        list[bool | float], Meta(description="Of classes: true or false, 1 or 0. Of horizons: the numbers.")
+    ]
+    ats: Annotated[list[Milliseconds | None] | None, Meta(description="When the labels were made.")] = None
+    revisions: Annotated[
+        list[Revision] | None,
+        Meta(description="A later one corrects an earlier one of the same part; absent: 0."),
+    ] = None
+    weights: Annotated[
+        list[LabelWeight] | None,
+        Meta(description="How much the labels count; absent: 1."),
+    ] = None
+
+
 class Trial(Struct, kw_only=True, omit_defaults=True):
     """What a member in shadow said of a request after its end. Fusers write it to the feedback topic, where
     the learner scores it; the learner keeps it in the applied topic.
@@ -279,7 +348,7 @@ class Trial(Struct, kw_only=True, omit_defaults=True):
     kind: Literal["trial"]
     request_id: RequestId
     member: Annotated[Name, Meta(description="Who answered.")]
-    output: Annotated[list[float], Meta(description="Class probabilities.")]
+    output: Annotated[list[float], Meta(description="As in its prediction.")]
     appended: Annotated[Milliseconds, Meta(description="Append time of the prediction.")]
     source: Annotated[Source, Meta(description="Where the prediction stands.")]
 
@@ -314,7 +383,13 @@ class Applied(Struct, kw_only=True, omit_defaults=True):
     state: Annotated[
         Literal["learned", "parked"], Meta(description="learned, or parked until its fused record comes.")
     ]
-    label: Annotated[Label, Meta(description="The class, by its name or by its index from 0.")]
+    label: Annotated[
+        Label,
+        Meta(description="The class, by its name or by its index from 0; of a part what it is said to be."),
+    ]
+    part: Annotated[
+        Name | None, Meta(description="Of the request, which the label is about; absent: the whole.")
+    ] = None
     revision: Annotated[Revision, Meta(description="Of the label.")]
     weight: Annotated[LabelWeight, Meta(description="Of the label.")] = 1.0
     appended: Annotated[
@@ -496,6 +571,8 @@ Message = (
     | Fused
     | Feedback
     | FeedbackArrays
+    | PartFeedback
+    | PartFeedbackArrays
     | Control
     | Trial
     | Weights
@@ -506,6 +583,7 @@ Message = (
 __all__ = [
     "UNSET",
     "Admission",
+    "AnyLabel",
     "Applied",
     "Control",
     "ControlState",
@@ -518,6 +596,9 @@ __all__ = [
     "Forwarded",
     "Fused",
     "Message",
+    "PartFeedback",
+    "PartFeedbackArrays",
+    "PartLabel",
     "Pin",
     "PinnedWeights",
     "Prediction",

@@ -26,6 +26,8 @@ TYPES: dict[str, tuple[type[msgspec.Struct], str]] = {
     "fused": (messages.Fused, "Fused record"),
     "feedback": (messages.Feedback, "Feedback"),
     "feedbacks": (messages.FeedbackArrays, "Feedback as arrays"),
+    "part-feedback": (messages.PartFeedback, "Feedback for a part of a request"),
+    "part-feedbacks": (messages.PartFeedbackArrays, "Feedback for parts of requests as arrays"),
     "control": (messages.Control, "Control record"),
     "trial": (messages.Trial, "Late prediction in shadow"),
     "weights": (messages.Weights, "Weights contribution"),
@@ -109,7 +111,10 @@ def _describe_head(properties: dict[str, Any], name: str) -> None:
             "description": "Of this form; another is refused.",
             "const": messages.VERSION,
         }
-        properties["kind"] = {"description": "What the record is; another is refused.", "const": name}
+        properties["kind"] = {
+            "description": "What the record is; another is refused.",
+            "const": name.removeprefix("part-"),
+        }
 
 
 def _tidied(node: Any) -> Any:

@@ -14,15 +14,15 @@ from stream_ensemble.columnar.feedback_batch import FeedbackBatch
 from stream_ensemble.columnar.layout import Form, Head
 from stream_ensemble.columnar.reading import Columns
 from stream_ensemble.columnar.rows import Wrong, wrong_ids, wrong_numbers, wrong_times
-from stream_ensemble.columnar.writing import numbers, record, strings
+from stream_ensemble.columnar.writing import Written, numbers, record, strings
 from stream_ensemble.core.join.records import NO_TIME
 from stream_ensemble.errors import RecordError
-from stream_ensemble.messages import FORMAT_ARRAYS, FeedbackArrays
+from stream_ensemble.messages import FORMAT_ARRAYS, FeedbackArrays, PartLabel
 
 _LARGEST_REVISION = 2**53
 _LARGEST_WEIGHT = 1e6
 
-__all__ = ["FeedbackBatch", "pack", "pack_arrays", "row", "unpack", "unpack_arrays"]
+__all__ = ["FeedbackBatch", "pack", "pack_arrays", "unpack", "unpack_arrays"]
 
 
 class FeedbacksHead(Head, kw_only=True, frozen=True):
@@ -45,10 +45,7 @@ _FORM: Final = Form(
 
 def pack(batch: FeedbackBatch) -> bytes:
     """``batch``, all of whose labels are indices, as the binary value of one record. At least one row."""
-    written = [numbers("label", np.array(batch.labels, np.int32))]
-    for name, column in (("at", batch.at), ("revision", batch.revisions), ("weight", batch.weights)):
-        if column is not None:
-            written.append(numbers(name, column))
+    written = [numbers("label", np.array(batch.labels, np.int32)), *numbers_beside(batch)]
     written.append(strings("request_id", batch.ids))
     return record(FeedbacksHead(version=1, kind="feedbacks", rows=len(batch), columns=[]), written)
 
@@ -63,27 +60,30 @@ def unpack(value: bytes) -> FeedbackBatch:
     labels = columns.series("label")
     if labels is None:
         raise RecordError("missing-field", "no column label")
-    batch = FeedbackBatch(
-        columns.strings("request_id"),
-        labels.tolist(),
-        columns.series("at"),
-        columns.series("revision"),
-        columns.series("weight"),
-    )
-    batch.wrong = _wrong(batch, labels)
+    batch = FeedbackBatch(columns.strings("request_id"), labels.tolist(), *columns_beside(columns))
+    batch.wrong = wrong_beside(batch)
+    batch.wrong |= wrong_numbers("label", labels, labels >= 0, "a class by its index from 0")
     return batch
 
 
-def row(batch: FeedbackBatch, r: int) -> bytes:
-    """Row ``r`` alone, packed in the form the batch was read from."""
-    if r in batch.originals:
-        return batch.originals[r]
-    alone = batch.take([r])
-    return pack_arrays(alone) if batch.form == FORMAT_ARRAYS else pack(alone)
+#: Times, revisions and weights.
+_Beside = tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[Any] | None]
 
 
-def _wrong(batch: FeedbackBatch, labels: NDArray[np.int32]) -> Wrong:
-    wrong = wrong_ids(batch.ids) | wrong_numbers("label", labels, labels >= 0, "a class by its index from 0")
+def numbers_beside(batch: FeedbackBatch) -> list[Written]:
+    """What is said of labels beside ids and what they say: times, revisions and weights, where given."""
+    columns = (("at", batch.at), ("revision", batch.revisions), ("weight", batch.weights))
+    return [numbers(name, column) for name, column in columns if column is not None]
+
+
+def columns_beside(columns: Columns[FeedbacksHead]) -> _Beside:
+    """The same, read."""
+    return columns.series("at"), columns.series("revision"), columns.series("weight")
+
+
+def wrong_beside(batch: FeedbackBatch) -> Wrong:
+    """Rows whose id, or anything of the same, cannot be used."""
+    wrong = wrong_ids(batch.ids)
     if batch.at is not None:
         wrong |= wrong_times(batch.at)
     if (revisions := batch.revisions) is not None:
@@ -107,10 +107,10 @@ def pack_arrays(batch: FeedbackBatch) -> bytes:
         version=1,
         kind="feedbacks",
         request_ids=[request_id.decode() for request_id in batch.ids],
-        labels=batch.labels,
+        labels=[label for label in batch.labels if not isinstance(label, PartLabel)],
         ats=None if batch.at is None else [None if at == NO_TIME else at for at in batch.at.tolist()],
-        revisions=_listed(batch.revisions),
-        weights=_listed(batch.weights),
+        revisions=listed(batch.revisions),
+        weights=listed(batch.weights),
     )
     return msgspec.json.encode(arrays)
 
@@ -126,7 +126,7 @@ def unpack_arrays(value: bytes) -> FeedbackBatch:
         same_length(name, getattr(arrays, name), len(arrays.request_ids))
     batch = FeedbackBatch(
         list(map(str.encode, arrays.request_ids)),
-        arrays.labels,
+        list(arrays.labels),
         None if arrays.ats is None else np.array([NO_TIME if at is None else at for at in arrays.ats]),
         None if arrays.revisions is None else np.array(arrays.revisions),
         None if arrays.weights is None else np.array(arrays.weights, np.float64),
@@ -150,5 +150,6 @@ def _blank(like: FeedbackArrays) -> FeedbackArrays:
     )
 
 
-def _listed(column: NDArray[Any] | None) -> list[Any] | None:
+def listed(column: NDArray[Any] | None) -> list[Any] | None:
+    """A column as JSON has it."""
     return None if column is None else column.tolist()

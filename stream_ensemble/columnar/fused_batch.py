@@ -28,7 +28,8 @@ class FusedsHead(Head, kw_only=True, frozen=True, omit_defaults=True):
     Attributes:
         members: the A members awake, those in shadow too, in the order of the columns.
         topics: where each one's predictions stand, all in ``partition``.
-        classes: the C classes.
+        classes: what the V numbers of an output are of.
+        exclusive: is one of them the answer? If not there is no label.
         weights: the A weights, where all rows have the same.
         credit: digests only; the blocks stand in a header of the record.
     """
@@ -41,6 +42,7 @@ class FusedsHead(Head, kw_only=True, frozen=True, omit_defaults=True):
     topics: tuple[str, ...] = ()
     partition: Partition
     classes: Annotated[tuple[str, ...], Meta(min_length=1)]
+    exclusive: bool = True
     asleep: dict[str, Asleep] | None = None
     weights: tuple[float, ...] | None = None
     weights_version: WeightsVersion
@@ -95,11 +97,12 @@ def shared(
     config: str,
     shadow: tuple[str, ...] = (),
     warm: dict[str, float] | None = None,
+    exclusive: bool = True,
 ) -> FusedsHead:
     """The head of a batch that is to be packed. May be kept and used for many batches that share all this."""
     return FusedsHead(
         version=1, kind="fuseds", rows=1, columns=[], status=status, cause=cause, segment=segment,
         members=members, topics=topics, partition=partition, classes=classes, asleep=asleep,
         weights_version=weights_version, degraded=degraded, credit=credit, config=config,
-        shadow=shadow, warm=warm,
+        shadow=shadow, warm=warm, exclusive=exclusive,
     )  # fmt: skip

@@ -53,10 +53,12 @@ def _set_answers(made: Sequence[Fused], batch: FusedBatch) -> None:
             row.asleep = dict(batch.head.asleep)
     if batch.outputs is None:
         return
-    classes = batch.head.classes
-    labels = batch.outputs.argmax(axis=1).tolist()
-    for row, output, label in zip(made, batch.outputs.tolist(), labels, strict=True):
+    for row, output in zip(made, batch.outputs.tolist(), strict=True):
         row.output = output
+    if not batch.head.exclusive:
+        return
+    classes = batch.head.classes
+    for row, label in zip(made, batch.outputs.argmax(axis=1).tolist(), strict=True):
         row.label = classes[label]
 
 

@@ -38,7 +38,7 @@ class AnswerKernel:
         self, before: Callable[[tuple[bytes, ...], int, tuple[bytes, ...]], bytes | None], most: int
     ) -> None: ...
     def read(
-        self, keys: list[bytes | None], values: list[bytes | None]
+        self, keys: list[bytes | None], values: list[bytes | None], lowest: float, highest: float
     ) -> tuple[list[str | None], list[bytes | None]]: ...
 
 def read_labels(

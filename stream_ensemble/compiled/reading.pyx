@@ -604,8 +604,6 @@ cdef enum:
     #: Of lists and objects in each other.
     DEEPEST = 16
 
-#: As in ``core.labels.answers``.
-cdef double LARGEST_OUTPUT = 1.5
 
 cdef enum Part:
     COMPONENTS = 1
@@ -741,6 +739,7 @@ cdef class AnswerKernel:
     cdef dict _known
     cdef Py_ssize_t _most
     cdef double _numbers[MOST_NUMBERS]
+    cdef double _lowest, _highest
     cdef Common _last
     cdef bytes _last_before
 
@@ -750,8 +749,11 @@ cdef class AnswerKernel:
         self._most = most
         self._last.size = -1
 
-    def read(self, list keys not None, list values not None):
+    def read(self, list keys not None, list values not None, double lowest, double highest):
         """Request ids of N records by their keys, and what is kept of their values (all bytes or None).
+
+        Args:
+            lowest, highest: within which their numbers are.
 
         Returns:
             N of both; None in both where a record is not as most are.
@@ -760,6 +762,7 @@ cdef class AnswerKernel:
         cdef Py_ssize_t place, n = len(keys)
         if len(values) != n:
             raise ValueError("as many values as keys are needed")
+        self._lowest, self._highest = lowest, highest
         for place in range(n):
             kept = self._one(values[place])
             name = _name(keys[place]) if kept is not None else None
@@ -845,7 +848,7 @@ cdef class AnswerKernel:
             while True:
                 if place == MOST_NUMBERS or not _number(c, &self._numbers[place]):
                     return 0
-                if not 0.0 <= self._numbers[place] <= LARGEST_OUTPUT:
+                if not self._lowest <= self._numbers[place] <= self._highest:
                     return 0
                 place += 1
                 found += 1

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from stream_ensemble import settings_file
 from stream_ensemble.cli.topics import make_right
-from stream_ensemble.config import Classification, Ensemble, Kafka, Learning, Redis, Settings
+from stream_ensemble.config import Ensemble, Kafka, Learning, Redis, Settings, Task
 from stream_ensemble.demo import scenario
 from stream_ensemble.demo.cast import Cast
 from stream_ensemble.demo.dataset import Part, stream
@@ -129,7 +129,7 @@ def _settings(kafka: str, redis: str, *, own_servers: bool) -> Settings:
     suffix = "" if own_servers else f"-{uuid.uuid4().hex[:6]}"
     ensemble = Ensemble(
         members=list(scenario.MEMBERS),
-        task=Classification(classes=list(scenario.CLASSES)),
+        task=Task(classes=list(scenario.CLASSES)),
         deadline_ms=scenario.DEADLINE_MS,
         learning=Learning(algorithm="bank"),
     )

@@ -23,6 +23,8 @@ from stream_ensemble.config import (
 from stream_ensemble.core.join.state import JoinRules
 from stream_ensemble.core.learning.additive import Additive
 from stream_ensemble.core.learning.choose import make
+from stream_ensemble.core.tasks.choose import domain_of
+from stream_ensemble.core.tasks.domain import Domain
 from stream_ensemble.fuser.fusion import Fusion, Weights
 from stream_ensemble.fuser.partition import FuserPartition, Outlets
 from stream_ensemble.kafka.decode_predictions import PredictionReader
@@ -50,6 +52,7 @@ class FusedEnsemble:
     dead_letter: str
     feedback: str
     readers: tuple[PredictionReader, RequestReader]
+    domain: Domain
     algorithm: Additive[Any]
     weights: Weights
     prior: NDArray[np.float64] | None
@@ -96,7 +99,7 @@ class FusedEnsemble:
         names = everyone(config)
         rules = JoinRules(
             members=len(names),
-            values=len(config.task.classes),
+            values=len(self.domain.names),
             topic_of=self.topic_of,
             topics=len(self.inputs),
             partition=partition,
@@ -120,18 +123,18 @@ class FusedEnsemble:
         form = FusedFormat(
             members=names,
             topics=tuple(self.inputs[t] for t in self.topic_of),
-            classes=tuple(config.task.classes),
+            classes=self.domain.names,
+            exclusive=not self.domain.parts,
             partition=partition,
             config=decision_digest(config),
         )
-        highest = 1.0 + config.task.sum_tolerance
         fusion = Fusion(
             self.algorithm,
             self.weights,
             self.prior,
             time.monotonic,
+            domain=self.domain,
             write=columnar if config.fused_records == "columnar" else single,
-            highest=highest,
             shadows=rules.shadows,
         )
         return FuserPartition(
@@ -158,7 +161,7 @@ def fused_ensemble(settings: Settings, name: str, weights: Weights) -> FusedEnse
     if topics.requests:
         requests = len(inputs)
         inputs.append(topics.requests)
-    task = config.task
+    domain = domain_of(config.task)
     return FusedEnsemble(
         name=name,
         config=config,
@@ -170,10 +173,11 @@ def fused_ensemble(settings: Settings, name: str, weights: Weights) -> FusedEnse
         dead_letter=topics.dead_letter,
         feedback=topics.feedback,
         readers=(
-            PredictionReader(everyone(config), topic_of, len(task.classes), task.sum_tolerance),
+            PredictionReader(everyone(config), topic_of, domain),
             RequestReader(everyone(config)),
         ),
-        algorithm=make(config.learning, task, everyone(config)),
+        domain=domain,
+        algorithm=make(config.learning, config.task, everyone(config)),
         weights=weights,
         prior=None if config.prior is None else np.array(config.prior, np.float64),
         transactional_prefix=f"{settings.app}-fuse-{name}",

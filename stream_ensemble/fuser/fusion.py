@@ -19,6 +19,7 @@ from stream_ensemble.core.learning.algorithm import Algorithm
 from stream_ensemble.core.learning.calibration import calibrated
 from stream_ensemble.core.learning.membership import Membership, WarmStart
 from stream_ensemble.core.learning.segment_mixture import SegmentMixture
+from stream_ensemble.core.tasks.domain import Domain
 from stream_ensemble.kafka.encode import Encoded, FusedFormat, FusedRows, together
 from stream_ensemble.kafka.encode_fast import single
 from stream_ensemble.kafka.encode_few import Given, Shares, few
@@ -95,8 +96,8 @@ class Fusion:
 
     Args:
         clock: monotonic seconds, for keyframes only: they shape no decision.
+        domain: what the members' outputs are.
         write: how fused rows become records.
-        highest: the largest number a member's output may contain, for early decisions.
         shadows: members (a bit mask) that the settings have in shadow.
     """
 
@@ -107,8 +108,8 @@ class Fusion:
         prior: NDArray[np.float64] | None,
         clock: Callable[[], float],
         *,
+        domain: Domain,
         write: Callable[[FusedRows, FusedFormat], Encoded] = single,
-        highest: float = 1.0,
         shadows: int = 0,
     ) -> None:
         self._algorithm = algorithm
@@ -117,7 +118,7 @@ class Fusion:
         self._prior = prior
         self._clock = clock
         self._write = write
-        self._highest = highest
+        self._domain = domain
         self._by_settings = Membership((1 << len(algorithm.members)) - 1 & ~shadows)
         self._written: dict[str, float] = {}
         self._pooled: dict[tuple[_Digests, int], NDArray[np.float64]] = {}
@@ -170,7 +171,7 @@ class Fusion:
             pooled = partial(self._pooled_weights, self._issued(self._in_use(segment), segment))
             awake = slots.awake[rows]
             awaited = slots.expected[rows] & ~slots.answered[rows]
-            found[places] = decided_early(slots.outputs[rows], awake, awaited, pooled, self._highest)
+            found[places] = decided_early(slots.outputs[rows], awake, awaited, pooled, self._domain.highest)
         return found
 
     def _by_segment(
@@ -286,7 +287,7 @@ class Fusion:
             is_awake = (weighted[:, None] >> members & np.uint64(1)).astype(np.bool_)
             if (weighted != awake).any():
                 components = components * is_awake[..., None]
-            outputs = issued.fuse(components, is_awake)
+            outputs = self._domain.fused(issued.fuse, components, is_awake)
         return outputs if issued.calibration is None else calibrated(outputs, issued.calibration)
 
     def _keyframe(self, in_use: InUse, status: NDArray[np.uint8]) -> dict[str, CreditBlock] | None:

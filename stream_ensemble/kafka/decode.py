@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stream_ensemble.columnar.refusals import decoded as decode
 from stream_ensemble.columnar.refusals import short
 from stream_ensemble.core.join.records import Predictions
+from stream_ensemble.core.tasks.domain import Domain
 from stream_ensemble.errors import RecordError
 from stream_ensemble.kafka.chunks import UnreadableBatch
 from stream_ensemble.messages import HEADER_FORWARDED, HEADER_TRACE, Forwarded
@@ -38,14 +39,17 @@ class Expected(NamedTuple):
     Attributes:
         number_of: number of each member, by name.
         topic_of: input topic index by member.
-        values: numbers per output (C classes).
-        sum_tolerance: how far a distribution may be from summing to 1.
+        domain: what their outputs may be.
     """
 
     number_of: Mapping[str, int]
     topic_of: NDArray[np.int64]
-    values: int
-    sum_tolerance: float
+    domain: Domain
+
+    @property
+    def values(self) -> int:
+        """Numbers per output."""
+        return len(self.domain.names)
 
     def check_member(self, name: str, topic: int) -> None:
         """Does the member publish to this topic?

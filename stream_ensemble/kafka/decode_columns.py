@@ -18,7 +18,6 @@ from stream_ensemble.core.join.records import NO_TIME, Answer, Predictions
 from stream_ensemble.errors import RecordError
 from stream_ensemble.kafka.chunks import Columns, Row
 from stream_ensemble.kafka.decode import Expected, Read, Refused, forwarded_from
-from stream_ensemble.kafka.distributions import are_distributions, check_distribution
 from stream_ensemble.messages import FORMAT_ARRAYS, FORMAT_COLUMNS, HEADER_FORMAT, Forwarded
 
 #: The headers of most columnar records.
@@ -30,7 +29,8 @@ class ColumnarReader:
     """Reads columnar predictions of one ensemble."""
 
     def __init__(self, expected: Expected) -> None:
-        self._index, self._topic_of, self._values, self._tolerance = expected
+        self._index, self._topic_of, self._domain = expected
+        self._values = expected.values
         self._expected = expected
 
     def read(self, topic: int, columns: Columns) -> tuple[list[Read], list[Refused]]:
@@ -50,7 +50,7 @@ class ColumnarReader:
         if member < 0 or self._topic_of[member] != topic or together.outputs.shape[1] != self._values:
             return None
         outputs = together.outputs.astype(np.float64)
-        if not are_distributions(outputs, self._tolerance).all():
+        if not self._domain.are_outputs(outputs).all():
             return None
         n, per_record = len(together.ids), together.rows
         begins = np.cumsum(per_record) - per_record
@@ -99,11 +99,11 @@ class ColumnarReader:
             rows = np.flatnonzero(batch.answers == Answer.OUTPUT)
         outputs = batch.outputs[rows].astype(np.float64)
         if outputs.shape[1] == self._values:
-            rows = rows[~are_distributions(outputs, self._tolerance)]
+            rows = rows[~self._domain.are_outputs(outputs)]
         wrong = {}
         for row in rows.tolist():
             try:
-                check_distribution(batch.outputs[row].tolist(), self._values, self._tolerance)
+                self._domain.check(batch.outputs[row].tolist())
             except RecordError as error:
                 wrong[row] = error
         return wrong

@@ -18,7 +18,6 @@ from stream_ensemble.core.join.records import Predictions
 from stream_ensemble.kafka.chunks import Chunk, Columns
 from stream_ensemble.kafka.decode import Expected, Read, Refused
 from stream_ensemble.kafka.decode_singles import SingleReader
-from stream_ensemble.kafka.distributions import are_distributions
 from stream_ensemble.kafka.raw_batches import RawBatch
 from stream_ensemble.messages import HEADER_FORMAT, HEADER_FORWARDED, HEADER_TRACE
 
@@ -75,7 +74,7 @@ class CompiledReader:
             ends.append(columns.row)
         columns.cut()
         newest = [int(columns.appended[a:b].max()) if b > a else -1 for a, b in pairwise(ends)]
-        columns.odd |= ~are_distributions(columns.outputs, self._expected.sum_tolerance)
+        columns.odd |= ~self._expected.domain.are_outputs(columns.outputs)
         if not columns.row:
             return Taken([], [], newest)
         odd = np.flatnonzero(columns.odd)

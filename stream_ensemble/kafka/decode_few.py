@@ -15,8 +15,6 @@ from stream_ensemble.messages import HEADER_FORMAT, HEADER_FORWARDED, HEADER_TRA
 
 #: Headers that make a record another thing than a single prediction that came straight here.
 _MEANING = {HEADER_FORMAT, HEADER_FORWARDED}
-#: A sum so close to the tolerance depends on the order of summing: the way for many decides.
-_CLOSE = 1e-9
 
 _decode_prediction = msgspec.json.Decoder(Prediction).decode
 
@@ -25,9 +23,9 @@ class FewReader:
     """Reads the records of one ensemble that are plain: an output, the id as key."""
 
     def __init__(self, expected: Expected) -> None:
-        self._number_of, topic_of, self._values, tolerance = expected
+        self._number_of, topic_of, domain = expected
         self._topic_of = topic_of.tolist()
-        self._within = tolerance - _CLOSE
+        self._surely = domain.surely
         self._decoders = plain_decoders(expected)
 
     def read(self, parts: Sequence[tuple[int, Chunk]]) -> list[Single] | None:
@@ -58,7 +56,7 @@ class FewReader:
             return None
         member = self._number_of.get(message.member)
         output = message.output
-        if member is None or output is None or not self._is_distribution(output):
+        if member is None or output is None or not self._surely(output):
             return None
         segment = None
         if isinstance(message, Prediction):
@@ -73,8 +71,3 @@ class FewReader:
             return self._decoders[topic](value)
         except msgspec.ValidationError:
             return _decode_prediction(value)
-
-    def _is_distribution(self, output: list[float]) -> bool:
-        if len(output) != self._values or not min(output) >= 0.0:
-            return False
-        return abs(sum(output) - 1.0) <= self._within

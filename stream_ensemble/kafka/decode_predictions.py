@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stream_ensemble import compiled
 from stream_ensemble.columnar.forms import has_form
+from stream_ensemble.core.tasks.domain import Domain
 from stream_ensemble.kafka.chunks import Chunk, Columns
 from stream_ensemble.kafka.decode import Expected, Read, Refused
 from stream_ensemble.kafka.decode_columns import ColumnarReader
@@ -27,15 +28,12 @@ class PredictionReader:
     Args:
         members: names, in the order of the settings.
         topic_of: input topic index by member.
-        values: numbers per output (C classes).
-        sum_tolerance: how far a distribution may be from summing to 1.
+        domain: what their outputs may be.
     """
 
-    def __init__(
-        self, members: Sequence[str], topic_of: Sequence[int], values: int, sum_tolerance: float
-    ) -> None:
+    def __init__(self, members: Sequence[str], topic_of: Sequence[int], domain: Domain) -> None:
         index = {name: k for k, name in enumerate(members)}
-        expected = Expected(index, np.array(topic_of, np.int64), values, sum_tolerance)
+        expected = Expected(index, np.array(topic_of, np.int64), domain)
         self.singles = SingleReader(expected)
         self.columnar = ColumnarReader(expected)
         self.few = FewReader(expected)

@@ -23,7 +23,6 @@ from stream_ensemble.kafka.decode import (
     matching_key,
     traces_of,
 )
-from stream_ensemble.kafka.distributions import are_distributions, check_distribution
 from stream_ensemble.messages import (
     HEADER_FORWARDED,
     UNREADABLE,
@@ -82,7 +81,8 @@ class SingleReader:
     """Reads single predictions of one ensemble."""
 
     def __init__(self, expected: Expected) -> None:
-        index, topic_of, self._values, self._tolerance = expected
+        index, topic_of, domain = expected
+        self._values, self._domain = expected.values, domain
         self._expected, self._index, self._topic_of = expected, index, topic_of
         topics = topic_of.tolist()
         self._alone = {topics[k]: k for k in index.values() if topics.count(topics[k]) == 1}
@@ -174,8 +174,8 @@ class SingleReader:
         if set(map(len, rows)) != {values}:
             raise ValueError("an output of another length")
         outputs = np.fromiter(chain.from_iterable(rows), np.float64, n * values).reshape(n, values)
-        if not are_distributions(outputs, self._tolerance).all():
-            raise ValueError("an output that is no distribution")
+        if not self._domain.are_outputs(outputs).all():
+            raise ValueError("an output that is none of this task")
         return outputs
 
     # --- the slow way: mixed members, headers, errors ---------------------------------------------
@@ -212,7 +212,7 @@ class SingleReader:
         if said != 1:
             raise RecordError("not-one-answer", "output, abstain, error: exactly one must be given")
         if message.output is not None:
-            check_distribution(message.output, self._values, self._tolerance)
+            self._expected.domain.check(message.output)
         return request_id, message, forwarded_from(record)
 
     def _gather(self, found: list[_Found], columns: Columns) -> Read:

@@ -30,9 +30,12 @@ class FusedFormat:
     members: tuple[str, ...]
     #: Topic of each member's predictions.
     topics: tuple[str, ...]
+    #: What the numbers of an output are of.
     classes: tuple[str, ...]
     partition: int
     config: str
+    #: Is one of them the answer? If not there is no label.
+    exclusive: bool = True
     #: What ``encode_fast`` has worked out before: templates by kind of record.
     templates: dict[object, Template] = field(default_factory=dict, compare=False, repr=False)
 
@@ -152,7 +155,7 @@ def _record(rows: FusedRows, form: FusedFormat, r: int) -> Fused:
         at=int(rows.at[r]),
         segment=rows.segment,
         output=output,
-        label=form.classes[int(rows.outputs[r].argmax())] if answered else None,
+        label=form.classes[int(rows.outputs[r].argmax())] if answered and form.exclusive else None,
         components={form.members[k]: rows.components[r, k].tolist() for k in awake},
         sources={
             form.members[k]: (

@@ -87,6 +87,7 @@ def _head(rows: FusedRows, form: FusedFormat, first: int, awake: Sequence[int]) 
         topics=tuple(form.topics[k] for k in awake),
         partition=form.partition,
         classes=form.classes,
+        exclusive=form.exclusive,
         asleep=asleep_in(rows, form, first) or None,
         weights_version=rows.version,
         degraded=rows.degraded,
@@ -102,7 +103,8 @@ def _components(
 ) -> NDArray[np.float32] | NDArray[np.float64]:
     """R x A x V; four bytes a number where that is what the members published, exact either way."""
     found = rows.components[places][:, awake]
-    coarse = found.astype(np.float32)
+    with np.errstate(over="ignore"):
+        coarse = found.astype(np.float32)
     return coarse if (coarse == found).all() else found
 
 

@@ -109,7 +109,9 @@ def _group(
     components = _at(rows.components, places)
     fields: list[Field] = [Given(quoted(ids)), Integers(_at(rows.at, places))]
     if answered:
-        fields += [Vectors(outputs), Chosen(labels_of(form.classes), outputs.argmax(axis=1))]
+        fields.append(Vectors(outputs))
+    if answered and form.exclusive:
+        fields.append(Chosen(labels_of(form.classes), outputs.argmax(axis=1)))
     fields += [Vectors(components[:, k]) for k in awake]
     offsets = _at(rows.offsets, places)
     within = None if rows.within is None else _at(rows.within, places).astype(np.int64)
@@ -192,7 +194,9 @@ def _new_template(
     if rows.segment is not None:
         parts.append(b',"segment":' + _constant(rows.segment))
     if answered:
-        parts.append(b',"output":[%b],"label":%b')
+        parts.append(b',"output":[%b]')
+    if answered and form.exclusive:
+        parts.append(b',"label":%b')
     parts.append(b',"components":{' + b",".join(name + b":[%b]" for name in names) + b"}")
     within = b",%d" if rows.within is not None else b",0"
     sources = [

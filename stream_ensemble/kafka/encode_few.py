@@ -98,13 +98,13 @@ def _value(slots: Slots, one: _Pooled, form: FusedFormat) -> bytes:
     template, row, awake, vectors, output = one
     members, cells = slots.members, slots.cells
     texts = orjson.dumps([output, *[vectors[k] for k in awake]])[2:-2].split(b"],[")
-    label = labels_of(form.classes)[output.index(max(output))]
+    label = (labels_of(form.classes)[output.index(max(output))],) if form.exclusive else ()
     offsets = cells.offsets[row * (members + 1) : (row + 1) * (members + 1)].tolist()
     sources = [offsets[k] for k in awake]
     if slots.columnar:
         within = slots.rows[row].tolist()
         sources = [number for k in awake for number in (offsets[k], within[k])]
-    return template.text % (*quoted([slots.ids[row]]), cells.at[row], texts[0], label, *texts[1:], *sources)
+    return template.text % (*quoted([slots.ids[row]]), cells.at[row], texts[0], *label, *texts[1:], *sources)
 
 
 def _mean(vectors: list[list[float]], weights: list[float]) -> list[float]:

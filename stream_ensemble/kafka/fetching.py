@@ -46,10 +46,13 @@ class _ObservedClient:
 
     Args:
         proofs: told of each end that is found.
+        pause_s: least time between two fetches from one broker.
     """
 
-    def __init__(self, client: Any, proofs: EndProofs | None) -> None:
+    def __init__(self, client: Any, proofs: EndProofs | None, pause_s: float = 0.0) -> None:
         self._client = client
+        self._pause_s = pause_s
+        self._fetched_at: dict[int, float] = {}
         self.proofs = proofs
         self.failing_since: dict[TopicPartition, float] = {}
         self.raw: dict[TopicPartition, bytes] = {}
@@ -62,8 +65,9 @@ class _ObservedClient:
     async def send(self, node_id: int, request: Any, **kwargs: Any) -> Any:
         if not isinstance(request, FetchRequest):
             return await self._client.send(node_id, request, **kwargs)
+        await self._pause(node_id)
         self._in_step(request)
-        sent = time.monotonic()
+        sent = self._fetched_at[node_id] = time.monotonic()
         asked = {
             TopicPartition(topic, partition): offset
             for topic, partitions in request.topics
@@ -99,6 +103,12 @@ class _ObservedClient:
         if proofs is not None and ends:
             proofs.found(node_id, sent, ends)
         return response
+
+    async def _pause(self, node_id: int) -> None:
+        """Let records gather: while they are appended all the time a broker answers at once, with few."""
+        left = self._fetched_at.get(node_id, float("-inf")) + self._pause_s - time.monotonic()
+        if left > 0:
+            await asyncio.sleep(left)
 
     def _in_step(self, request: FetchRequest) -> None:
         """Ask for what was appended first, first, and for so little of each that all fit into the answer.
@@ -265,12 +275,12 @@ def _is_intact(batch: Any, raw: memoryview) -> bool:
     return bool(batch.validate_crc()) if sound is None else sound
 
 
-def adopt(consumer: AIOKafkaConsumer, proofs: EndProofs | None = None) -> ChunkFetcher:
+def adopt(consumer: AIOKafkaConsumer, proofs: EndProofs | None = None, pause_s: float = 0.0) -> ChunkFetcher:
     """Turn a started consumer's fetcher into a :class:`ChunkFetcher`; its running task goes on with the new
-    methods, and tells ``proofs`` of ends.
+    methods, tells ``proofs`` of ends, and pauses so long between two fetches from one broker.
     """
     fetcher = consumer._fetcher
-    fetcher._client = _ObservedClient(fetcher._client, proofs)
+    fetcher._client = _ObservedClient(fetcher._client, proofs, pause_s)
     fetcher.__class__ = ChunkFetcher
     fetcher.starts = {}
     fetcher.complained = {}

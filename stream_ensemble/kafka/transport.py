@@ -96,7 +96,8 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def on_start(self) -> None:
         await super().on_start()
-        self.fetcher = adopt(self._consumer, EndProofs(self._consumer._client, READ_COMMITTED))
+        proofs = EndProofs(self._consumer._client, READ_COMMITTED)
+        self.fetcher = adopt(self._consumer, proofs, self.app.fetch_pause_s)
         heed_offset_errors(self._consumer)
 
 
@@ -339,12 +340,15 @@ class ChunkApp(faust.App):
 
     Attributes:
         owner: set it in ``at_start``, before the consumer starts.
+        fetch_max_wait_ms: how long a broker may hold an empty fetch.
+        fetch_pause_s: least time between two fetches from one broker.
         at_start: awaited in order when the worker starts, before it joins the group.
         at_end: awaited in order after the last commit.
     """
 
     owner: PartitionOwner | None = None
     fetch_max_wait_ms: int = 50
+    fetch_pause_s: float = 0.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -13,7 +13,7 @@ import numpy as np
 from stream_ensemble import compiled
 from stream_ensemble.columnar import fuseds
 from stream_ensemble.columnar.forms import form_of, has_form
-from stream_ensemble.core.labels.answers import begin_kept, keep_answer, keep_answers, rows_kept
+from stream_ensemble.core.labels.answers import Bounds, begin_kept, keep_answer, keep_answers, rows_kept
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.matching import Charge, take_answer, take_answers
 from stream_ensemble.core.labels.records import Answer
@@ -52,13 +52,13 @@ def take_all(changes: Changes, rules: Rules, columns: Columns, refuse: Refuse) -
     def one(record: Any, offset: int, appended: int) -> None:
         charges.extend(take(changes, rules, record, offset, appended))
 
-    _each(columns, many, one, refuse)
+    _each(rules.domain.bounds, columns, many, one, refuse)
     return charges
 
 
-def keep_all(changes: Changes, columns: Columns, refuse: Refuse) -> None:
+def keep_all(changes: Changes, rules: Rules, columns: Columns, refuse: Refuse) -> None:
     """The same without the labels: what a refill of the local store needs."""
-    _each(columns, changes.answers.update, partial(keep, changes), refuse)
+    _each(rules.domain.bounds, columns, changes.answers.update, partial(keep, changes, rules), refuse)
 
 
 def take(changes: Changes, rules: Rules, record: Any, offset: int, appended: int) -> Sequence[Charge]:
@@ -69,22 +69,23 @@ def take(changes: Changes, rules: Rules, record: Any, offset: int, appended: int
     """
     if form_of(record, _FORMS) is None:
         return take_answer(changes, rules, _request_id(record), Answer(offset, appended, record.value))
-    return take_answers(changes, rules, *_rows(record, offset, appended), appended)
+    return take_answers(changes, rules, *_rows(rules.domain.bounds, record, offset, appended), appended)
 
 
-def keep(changes: Changes, record: Any, offset: int, appended: int) -> None:
+def keep(changes: Changes, rules: Rules, record: Any, offset: int, appended: int) -> None:
     """The same without the label.
 
     Raises:
         RecordError: it cannot be read.
     """
     if form_of(record, _FORMS) is None:
-        keep_answer(changes, _request_id(record), Answer(offset, appended, record.value))
+        keep_answer(changes, rules.domain.bounds, _request_id(record), Answer(offset, appended, record.value))
     else:
-        keep_answers(changes, *_rows(record, offset, appended), appended)
+        keep_answers(changes, *_rows(rules.domain.bounds, record, offset, appended), appended)
 
 
 def _each(
+    bounds: Bounds,
     columns: Columns,
     many: Callable[[Mapping[str, Answer]], Any],
     one: Callable[[Any, int, int], Any],
@@ -93,7 +94,7 @@ def _each(
     """Hand records over in their order: those the kernel reads many at a time, the others one by one."""
     offsets, appended = columns.offsets.tolist(), columns.appended.tolist()
     begin = 0
-    ids, kept = _read(columns.records)
+    ids, kept = _read(columns.records, bounds)
     for place in (*(place for place, value in enumerate(kept) if value is None), len(kept)):
         run = slice(begin, place)
         found = map(_new_answer, zip(offsets[run], appended[run], kept[run], strict=True))
@@ -119,12 +120,12 @@ def _once_each(ids: Sequence[str | None], answers: Sequence[Answer]) -> Iterator
         yield dict([pair])  # type: ignore[list-item]
 
 
-def _read(records: Sequence[Any]) -> tuple[list[str | None], list[bytes | None]]:
+def _read(records: Sequence[Any], bounds: Bounds) -> tuple[list[str | None], list[bytes | None]]:
     """Request ids of R records and what is kept of each; None where it is to be read by itself."""
     if _KERNEL is None:
         return [None] * len(records), [None] * len(records)
     values = [None if record.headers and has_form(record) else record.value for record in records]
-    return _KERNEL.read([record.key for record in records], values)
+    return _KERNEL.read([record.key for record in records], values, *bounds)
 
 
 def _kernel() -> compiled.reading.AnswerKernel | None:
@@ -147,13 +148,15 @@ def _request_id(record: Any) -> str:
         raise RecordError("wrong-field", "the key of a fused record is not UTF-8") from None
 
 
-def _rows(record: Any, offset: int, appended: int) -> _Rows:
+def _rows(bounds: Bounds, record: Any, offset: int, appended: int) -> _Rows:
     blocks = next((value for name, value in record.headers if name == HEADER_CREDIT), None)
     batch = fuseds.unpack(record.value or b"", blocks)
     # JSON has no such numbers, and one of them would spoil all that was ever learned.
     if not np.isfinite(batch.components).all():
         raise RecordError("wrong-field", "column component: a number is not finite")
     head = batch.head
-    values = rows_kept(head.members, batch.components, head.segment, head.credit, head.shadow, head.warm)
+    values = rows_kept(
+        head.members, batch.components, head.segment, head.credit, head.shadow, head.warm, bounds=bounds
+    )
     answers = map(Answer, repeat(offset), repeat(appended), values)
     return _Rows(dict(zip(map(bytes.decode, batch.ids), answers, strict=True)), batch.blocks or {})

@@ -1,4 +1,4 @@
-"""The applied topic: what became of each label, by request id, written in the learner's transactions; and
+"""The applied topic: what became of each label, by label key, written in the learner's transactions; and
 what shadows said of a request after its end, by request id and member.
 """
 
@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from aiokafka.structs import TopicPartition
 
+from stream_ensemble.core.labels.keys import from_bytes, has_part, label_key, taken_apart, to_bytes
 from stream_ensemble.core.labels.records import Verdict
 from stream_ensemble.errors import StateError
 from stream_ensemble.kafka.transactional_output import Outgoing
@@ -30,17 +31,17 @@ _new_outgoing = partial(tuple.__new__, Outgoing)
 def encode_all(tp: TopicPartition, verdicts: Mapping[str, Verdict | None]) -> list[Outgoing]:
     """``encode_applied`` of each. Those learned differ in few fields, so the rest is written once."""
     records = []
-    for request_id, verdict in verdicts.items():
-        if verdict is None or not verdict.learned:
-            records.append(encode_applied(tp, request_id, verdict))
+    for key, verdict in verdicts.items():
+        if verdict is None or not verdict.learned or has_part(key):
+            records.append(encode_applied(tp, key, verdict))
             continue
         topic, partition, offset, row = verdict.origin
         begin, label, origin, end = _around(
             verdict.label, verdict.revision, verdict.weight, topic, partition, verdict.generation
         )
-        name = _encode(request_id)
+        name = _encode(key)
         value = b"%b%b%b%d%b%d,%d%b" % (begin, name, label, verdict.appended, origin, offset, row, end)
-        records.append(_new_outgoing((tp, request_id.encode(), value, ())))
+        records.append(_new_outgoing((tp, key.encode(), value, ())))
     return records
 
 
@@ -57,22 +58,23 @@ def _around(
     return begin, between + b'"appended":', b"," + origin, b"]" + end
 
 
-def encode_applied(tp: TopicPartition, request_id: str, verdict: Verdict | None) -> Outgoing:
+def encode_applied(tp: TopicPartition, key: str, verdict: Verdict | None) -> Outgoing:
     """The record that says it; None, a label given up, is a tombstone."""
-    key = request_id.encode()
     if verdict is None:
-        return Outgoing(tp, key, None)
+        return Outgoing(tp, to_bytes(key), None)
     headers = () if verdict.learned else ((HEADER_ORIGINAL, verdict.record),)
-    return Outgoing(tp, key, _value(request_id, verdict), headers)
+    return Outgoing(tp, to_bytes(key), _value(key, verdict), headers)
 
 
-def _value(request_id: str, verdict: Verdict) -> bytes:
+def _value(key: str, verdict: Verdict) -> bytes:
+    request_id, part = taken_apart(key)
     value = Applied(
         version=1,
         kind="applied",
         request_id=request_id,
         state="learned" if verdict.learned else "parked",
         label=verdict.label,
+        part=part,
         revision=verdict.revision,
         weight=verdict.weight,
         appended=verdict.appended,
@@ -106,7 +108,7 @@ def decode_trial(record: Any) -> Trial:
 
 
 def decode_applied(record: Any) -> tuple[str, Verdict | None]:
-    """Request id and verdict of a record of the applied topic.
+    """Label key and verdict of a record of the applied topic.
 
     Raises:
         StateError: it cannot be read.
@@ -115,7 +117,7 @@ def decode_applied(record: Any) -> tuple[str, Verdict | None]:
         raise StateError("an applied record without a key")
     try:
         if record.value is None:
-            return record.key.decode(), None
+            return from_bytes(record.key), None
         applied = _decode(record.value)
     except UNREADABLE as error:
         raise StateError(f"an applied record cannot be read: {error}") from error
@@ -130,4 +132,4 @@ def decode_applied(record: Any) -> tuple[str, Verdict | None]:
         generation=applied.generation,
         record=original or b"",
     )
-    return applied.request_id, verdict
+    return label_key(applied.request_id, applied.part), verdict

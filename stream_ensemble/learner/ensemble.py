@@ -14,6 +14,7 @@ from stream_ensemble.core.labels.charging import AlgorithmOver
 from stream_ensemble.core.labels.rules import Rules
 from stream_ensemble.core.learning.additive import Additive
 from stream_ensemble.core.learning.choose import make
+from stream_ensemble.core.tasks.choose import domain_of
 from stream_ensemble.kafka.security import client_options
 
 
@@ -81,7 +82,7 @@ def learned_ensemble(settings: Settings, name: str, *, group_id: str, data_dir: 
         config=config,
         topics=topic_names(name, config),
         rules=Rules(
-            classes=tuple(task.classes),
+            domain=domain_of(task),
             label_horizon_ms=round(learning.label_horizon_s * 1000),
             orphan_horizon_ms=round(learning.orphan_horizon_s * 1000),
         ),

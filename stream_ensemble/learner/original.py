@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from stream_ensemble.columnar import feedbacks
-from stream_ensemble.columnar.feedbacks import FeedbackBatch
+from stream_ensemble.columnar.feedback_batch import FeedbackBatch
+from stream_ensemble.columnar.feedback_row import row as packed_row
 from stream_ensemble.errors import StateError
 from stream_ensemble.kafka.chunks import Row
 from stream_ensemble.messages import UNREADABLE
@@ -32,7 +32,7 @@ _decode = msgspec.msgpack.Decoder(Original).decode
 def row_of(record: Any, batch: FeedbackBatch, row: int) -> Any:
     """Row ``row`` of ``record``, which holds ``batch``, as a record of its own."""
     # What has one row already is left as it is, down to the byte.
-    return record if len(batch) == 1 else Row(None, feedbacks.row(batch, row), list(record.headers))
+    return record if len(batch) == 1 else Row(None, packed_row(batch, row), list(record.headers))
 
 
 def pack(record: Any) -> bytes:

@@ -22,6 +22,8 @@ from stream_ensemble.stores.rocks_labels import open_label_store
 log = logging.getLogger(__name__)
 
 _RETRY_S = (0.1, 0.5, 2.0, 5.0)
+#: Between two flushes, in the interval of their beginnings: labels of a flush that takes long are many.
+_LEAST_PAUSE = 0.2
 #: What the servers and the group may do to us; anything else is a fault of ours and ends the worker.
 _OUTSIDE = (StreamEnsembleError, KafkaError, TimeoutError, OSError)
 
@@ -191,9 +193,13 @@ class LearnOwner:
         fused, feedback = TP(ensemble.topics.fused, place[1]), TP(ensemble.topics.feedback, place[1])
         held = False
         interval = ensemble.config.learning.flush_interval_ms / 1000
+        began = time.monotonic()
         try:
             while generation == self._generation:
-                await asyncio.sleep(interval)
+                # From one beginning to the next: what a flush takes is not waited for once more.
+                left = began + interval - time.monotonic()
+                await asyncio.sleep(max(left, interval * _LEAST_PAUSE))
+                began = time.monotonic()
                 if self.partitions.get(place) is not partition:
                     return
                 partition.idle(self._consumer().end_evidence().get(feedback))

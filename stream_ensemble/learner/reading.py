@@ -15,22 +15,33 @@ import msgspec
 import numpy as np
 
 from stream_ensemble import compiled, messages
-from stream_ensemble.columnar import feedbacks
+from stream_ensemble.columnar import feedbacks, part_feedbacks
 from stream_ensemble.columnar.feedbacks import FeedbackBatch
 from stream_ensemble.columnar.forms import form_of
 from stream_ensemble.core.labels.records import Feedback
 from stream_ensemble.core.partitioning import partitions_of
+from stream_ensemble.core.tasks.domain import Domain
 from stream_ensemble.errors import RecordError
 from stream_ensemble.kafka.chunks import Columns
 from stream_ensemble.kafka.decode import Refused, decode, forwarded_from, matching_key, misrouted
-from stream_ensemble.kafka.distributions import check_distribution
 from stream_ensemble.learner.controls import read_control
 from stream_ensemble.learner.ensemble import LearnedEnsemble
 from stream_ensemble.learner.original import pack, pack_row, row_of, unpack
-from stream_ensemble.messages import FORMAT_ARRAYS, FORMAT_COLUMNS, Control, Forwarded, Source, Trial
+from stream_ensemble.messages import (
+    FORMAT_ARRAYS,
+    FORMAT_COLUMNS,
+    AnyLabel,
+    Control,
+    Forwarded,
+    PartLabel,
+    Source,
+    Trial,
+)
 
 _decode_feedback = msgspec.json.Decoder(messages.Feedback).decode
+_decode_part = msgspec.json.Decoder(messages.PartFeedback).decode
 _UNPACK: Final = {FORMAT_COLUMNS: feedbacks.unpack, FORMAT_ARRAYS: feedbacks.unpack_arrays}
+_UNPACK_PARTS: Final = {FORMAT_COLUMNS: part_feedbacks.unpack, FORMAT_ARRAYS: part_feedbacks.unpack_arrays}
 _new_label = partial(tuple.__new__, Feedback)
 
 
@@ -92,15 +103,13 @@ class FeedbackReader:
     Args:
         topic: its name.
         partitions: how many partitions the topic has.
-        values: numbers per output (C classes).
-        sum_tolerance: how far a distribution may be from summing to 1.
+        domain: of the task the labels are about.
     """
 
-    def __init__(
-        self, topic: str, partition: int, partitions: int, values: int, sum_tolerance: float
-    ) -> None:
-        self._values = values
-        self._tolerance = sum_tolerance
+    def __init__(self, topic: str, partition: int, partitions: int, domain: Domain) -> None:
+        self._domain = domain
+        self._decode: Callable[[bytes], Any] = _decode_part if domain.parts else _decode_feedback
+        self._unpack = _UNPACK_PARTS if domain.parts else _UNPACK
         self._topic = topic
         self._partition = partition
         self._partitions = partitions
@@ -109,7 +118,7 @@ class FeedbackReader:
         """Sort the labels of N records into labels for here, labels for elsewhere and what cannot be used."""
         read = _Read([], [], {}, [], [], [])
         offsets, appended = columns.offsets.tolist(), columns.appended.tolist()
-        begin, many = 0, _many(columns.records)
+        begin, many = 0, self._many(columns.records)
         odd = [place for place, name in enumerate(many.ids) if name is None]
         for place in odd:
             self._read_many(read, many, slice(begin, place), columns.records, offsets, appended)
@@ -117,6 +126,13 @@ class FeedbackReader:
             begin = place + 1
         self._read_many(read, many, slice(begin, None), columns.records, offsets, appended)
         return self._sorted(read)
+
+    def _many(self, records: Sequence[Any]) -> _Many:
+        if not compiled.AVAILABLE or self._domain.parts:
+            return _Many(*repeat([None] * len(records), 5))
+        # One with headers may have another form, or have been forwarded.
+        values = [None if record.headers else record.value for record in records]
+        return _Many(*compiled.reading.read_labels([record.key for record in records], values))
 
     def _read_many(
         self,
@@ -137,16 +153,16 @@ class FeedbackReader:
     def _read_record(self, read: _Read, record: Any, offset: int, appended: int) -> None:
         """Take any record by itself."""
         try:
-            form = form_of(record, _UNPACK) if record.headers else None
+            form = form_of(record, self._unpack) if record.headers else None
             if form is None:
                 self._read_one(read, record, offset, appended)
             else:
-                self._read_rows(read, _UNPACK[form](record.value or b""), record, offset, appended)
+                self._read_rows(read, self._unpack[form](record.value or b""), record, offset, appended)
         except RecordError as error:
             self._read_control(read, record, offset, appended, error)
 
     def _read_one(self, read: _Read, record: Any, offset: int, appended: int) -> None:
-        label = decode(record.value, _decode_feedback)
+        label: messages.Feedback | messages.PartFeedback = decode(record.value, self._decode)
         key = matching_key(record.key, label.request_id)
         # A forwarded label keeps the append time and the origin of the record it was first written in.
         moved = forwarded_from(record) if record.headers else None
@@ -157,7 +173,7 @@ class FeedbackReader:
         read.ids.append(key)
         text, original = label.request_id, partial(pack, record)
         read.labels.append(
-            _new_label((text, label.label, label.revision, label.weight, appended, origin, original))
+            _new_label((text, _said(label), label.revision, label.weight, appended, origin, original))
         )
 
     def _read_control(self, read: _Read, record: Any, offset: int, appended: int, error: RecordError) -> None:
@@ -167,7 +183,7 @@ class FeedbackReader:
             if isinstance(found, Control):
                 read.controls.append((found, appended))
             else:
-                check_distribution(found.output, self._values, self._tolerance)
+                self._domain.check(found.output)
                 read.trials.append(found)
         except RecordError as wrong:
             read.refused.append(Refused(record, offset, appended, wrong))
@@ -215,23 +231,14 @@ class FeedbackReader:
         return found
 
 
-def _many(records: Sequence[Any]) -> _Many:
-    if not compiled.AVAILABLE:
-        return _Many(*repeat([None] * len(records), 5))
-    # One with headers may have another form, or have been forwarded.
-    values = [None if record.headers else record.value for record in records]
-    return _Many(*compiled.reading.read_labels([record.key for record in records], values))
+def _said(label: messages.Feedback | messages.PartFeedback) -> AnyLabel:
+    return PartLabel(label.part, label.label) if isinstance(label, messages.PartFeedback) else label.label
 
 
 def feedback_reader(ensemble: LearnedEnsemble, partition: int) -> FeedbackReader:
     """The reader of one of an ensemble's partitions."""
-    task = ensemble.config.task
     return FeedbackReader(
-        ensemble.topics.feedback,
-        partition,
-        ensemble.config.partitions,
-        len(task.classes),
-        task.sum_tolerance,
+        ensemble.topics.feedback, partition, ensemble.config.partitions, ensemble.rules.domain
     )
 
 

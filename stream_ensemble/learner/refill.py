@@ -53,7 +53,7 @@ async def refill(
     replay_from = held.fused if held else await _replay_from(reader, ensemble, p, begin)
     fused_until = held.fused_until if held else 0
     fused_until = await _fill_answers(
-        reader, ensemble.fused(p), store, (replay_from, begin.fused), filling, fused_until
+        reader, ensemble, p, store, (replay_from, begin.fused), filling, fused_until
     )
     position = Position(begin.owner, begin.fused, begin.feedback, applied, fused_until)
     store.write(Changes(store), position)
@@ -94,16 +94,18 @@ async def _replay_from(reader: LogReader, ensemble: LearnedEnsemble, p: int, beg
 
 async def _fill_answers(
     reader: LogReader,
-    tp: TopicPartition,
+    ensemble: LearnedEnsemble,
+    p: int,
     store: LabelStore,
     span: tuple[int, int],
     filling: Position,
     fused_until: int,
 ) -> int:
+    tp = ensemble.fused(p)
     begin, _ = await reader.begin_and_end(tp)
     async for columns in reader.read(tp, max(begin, span[0]), span[1]):
         changes = Changes(store)
-        answers.keep_all(changes, columns, partial(_say_refused, tp))
+        answers.keep_all(changes, ensemble.rules, columns, partial(_say_refused, tp))
         fused_until = max(fused_until, int(columns.appended.max()))
         store.write(changes, filling)
     return fused_until

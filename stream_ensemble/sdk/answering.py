@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from stream_ensemble import config
+from stream_ensemble.core.tasks.domain import Domain
 from stream_ensemble.messages import Prediction
 from stream_ensemble.sdk.outputs import rows_of
 from stream_ensemble.sdk.prediction_messages import answer, failure
@@ -30,16 +30,17 @@ class Request:
     traceparent: str | None = None
 
 
-#: ``N`` requests to ``N x C`` class probabilities: lists, NumPy or torch; in a list None is an abstention.
+#: ``N`` requests to ``N x V`` numbers, such as class probabilities: lists, NumPy or torch; in a list None is
+#: an abstention.
 Predict = Callable[[list[Request]], Any] | Callable[[list[Request]], Awaitable[Any]]
 
 
 class Answering:
     """Calls ``predict``: a coroutine function on the event loop, any other in one thread of its own."""
 
-    def __init__(self, member: str, task: config.Classification, predict: Predict) -> None:
+    def __init__(self, member: str, domain: Domain, predict: Predict) -> None:
         self._member = member
-        self._task = task
+        self._domain = domain
         self._predict = predict
         self._is_async = inspect.iscoroutinefunction(predict) or inspect.iscoroutinefunction(
             type(predict).__call__
@@ -71,7 +72,7 @@ class Answering:
             outputs = await self._predict(batch)
         else:
             outputs = await asyncio.get_running_loop().run_in_executor(self._thread, self._predict, batch)
-        rows = rows_of(outputs, len(requests), self._task)
+        rows = rows_of(outputs, len(requests), self._domain)
         if rows.problems:
             row, problem = next(iter(rows.problems.items()))
             log.warning(

@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 
 from stream_ensemble import config
 from stream_ensemble.columnar import feedbacks as columnar
+from stream_ensemble.columnar import part_feedbacks
 from stream_ensemble.columnar.feedbacks import FeedbackBatch
-from stream_ensemble.messages import Feedback, LabelWeight, Revision
+from stream_ensemble.core.tasks.choose import domain_of
+from stream_ensemble.errors import RecordError
+from stream_ensemble.messages import Feedback, LabelWeight, PartFeedback, PartLabel, Revision
 from stream_ensemble.sdk.errors import InvalidInputError
 from stream_ensemble.sdk.lookup import checked, each, ensemble_of, keys_of, plain, times_of, trace_headers
 from stream_ensemble.sdk.producing import Record, TopicProducer
@@ -31,6 +34,7 @@ class FeedbackPublisher:
     def __init__(self, settings: config.Settings, ensemble: str) -> None:
         chosen = ensemble_of(settings, ensemble)
         self._classes = chosen.task.classes
+        self._domain = domain_of(chosen.task)
         self._partitions = chosen.partitions
         self._producer = TopicProducer(
             settings.kafka, config.topic_names(ensemble, chosen).feedback, chosen.partitions
@@ -48,8 +52,9 @@ class FeedbackPublisher:
     async def publish(
         self,
         request_id: str,
-        label: int | str | np.integer[Any],
+        label: int | str | bool | float | np.integer[Any] | np.floating[Any],
         *,
+        part: int | str | None = None,
         revision: int = 0,
         weight: float = 1.0,
         at: int | None = None,
@@ -59,8 +64,10 @@ class FeedbackPublisher:
 
         Args:
             request_id: the request the label answers.
-            label: the class, by name or by index in the task's classes.
-            revision: a later revision corrects an earlier one.
+            label: the class, by name or by index in the task's classes; of a part whether the class is one of
+                the request's, or the number that it turned out to be.
+            part: the class (multilabel) or horizon (forecast), by name or by index; not in a classification.
+            revision: a later revision corrects an earlier one, of the same part.
             weight: how much the label counts, above 0.
             at: when the label became known, milliseconds since the epoch.
             traceparent: W3C trace context, passed on in the record's headers.
@@ -69,20 +76,21 @@ class FeedbackPublisher:
             "version": 1,
             "kind": "feedback",
             "request_id": request_id,
-            "label": self._known(plain(label)),
+            **self._said(plain(label), plain(part)),
             "at": plain(at),
             "revision": plain(revision),
             "weight": plain(weight),
         }
-        feedback = checked(fields, Feedback, "feedback")
+        feedback = checked(fields, PartFeedback if self._domain.parts else Feedback, "feedback")
         record = Record(keys_of([request_id])[0], msgspec.json.encode(feedback), trace_headers(traceparent))
         await self._producer.send([record])
 
     async def publish_batch(
         self,
         request_ids: Sequence[str],
-        labels: Sequence[int | str] | NDArray[np.integer[Any]],
+        labels: Sequence[int | str | bool | float] | NDArray[Any],
         *,
+        parts: int | str | Sequence[int | str] | NDArray[np.integer[Any]] | None = None,
         revisions: int | Sequence[int] | NDArray[np.integer[Any]] = 0,
         weights: float | Sequence[float] | NDArray[np.floating[Any]] = 1.0,
         at: int | Sequence[int | None] | NDArray[np.integer[Any]] | None = None,
@@ -91,13 +99,17 @@ class FeedbackPublisher:
         """Publishes N labels as columnar records, one for each partition.
 
         Args:
-            request_ids: the N requests the labels answer.
-            labels: N classes, by name or by index in the task's classes.
+            request_ids: the N requests the labels answer; of several parts, each time anew.
+            labels, parts: as in ``publish``, N labels and one part for all or one for each.
             revisions, weights, at: as in ``publish``, one for all or one for each.
             wire: binary columns or JSON arrays.
         """
         n = len(request_ids)
-        known = [self._index_of(label, row) for row, label in enumerate(each(labels, n, "labels"))]
+        of_parts = each(parts, n, "parts")
+        known = [
+            self._indexed(said, row)
+            for row, said in enumerate(zip(each(labels, n, "labels"), of_parts, strict=True))
+        ]
         batch = FeedbackBatch(
             keys_of(request_ids),
             known,  # type: ignore[arg-type]  # a list of int is none of int | str
@@ -105,15 +117,43 @@ class FeedbackPublisher:
             _column(revisions, n, "revisions", list[Revision], 0),
             _column(weights, n, "weights", list[LabelWeight], 1.0),
         )
-        pack = columnar.pack if wire == "columns" else columnar.pack_arrays
+        form = part_feedbacks if self._domain.parts else columnar
+        pack = form.pack if wire == "columns" else form.pack_arrays
         await self._producer.send(records_of(batch, pack, wire, self._partitions))
 
-    def _index_of(self, label: object, row: int) -> int:
+    def _indexed(self, said: tuple[object, object], row: int) -> int | PartLabel:
         try:
-            known = self._known(label)
+            known = self._said(*said)
         except InvalidInputError as error:
             raise InvalidInputError(f"row {row}: {error}") from None
-        return known if type(known) is int else self._classes.index(str(known))
+        label = known["label"]
+        if self._domain.parts:
+            part = known["part"]
+            return PartLabel(part if type(part) is int else self._domain.parts.index(part), label)
+        return label if type(label) is int else self._classes.index(str(label))
+
+    def _said(self, label: object, part: object) -> dict[str, Any]:
+        """What a label says, as fields of its message.
+
+        Raises:
+            InvalidInputError: nothing in this task.
+        """
+        if not self._domain.parts:
+            if part is not None:
+                raise InvalidInputError(
+                    f"part {part!r}: labels of a classification are about the whole request"
+                )
+            return {"label": self._known(label)}
+        if part is None:
+            raise InvalidInputError(f"part: missing; expected one of {', '.join(self._domain.parts[:10])}")
+        # type() and not isinstance(): True as a part is a mistake.
+        if type(part) not in (int, str) or type(label) not in (bool, int, float):
+            raise InvalidInputError(f"label {label!r} of part {part!r}: expected a number, or true or false")
+        try:
+            self._domain.meaning(PartLabel(part, label))  # type: ignore[arg-type]
+        except RecordError as error:
+            raise InvalidInputError(error.detail) from None
+        return {"part": part, "label": label if type(label) is bool else float(label)}  # type: ignore[arg-type]
 
     def _known(self, label: object) -> object:
         classes = self._classes

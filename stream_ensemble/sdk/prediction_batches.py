@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from stream_ensemble import config
 from stream_ensemble.columnar.predictions import PredictionBatch
 from stream_ensemble.core.join.records import NO_TIME, Answer
+from stream_ensemble.core.tasks.domain import Domain
 from stream_ensemble.messages import Name, Prediction
 from stream_ensemble.sdk.errors import InvalidInputError
 from stream_ensemble.sdk.lookup import checked, each, keys_of, times_of, trace_headers
@@ -19,7 +19,7 @@ from stream_ensemble.sdk.prediction_messages import error_text
 
 def output_batch(
     member: str,
-    task: config.Classification,
+    domain: Domain,
     request_ids: Sequence[str],
     outputs: Any,
     *,
@@ -34,7 +34,7 @@ def output_batch(
         InvalidInputError: an argument is wrong; the message names the row.
     """
     n = len(request_ids)
-    block = block_of(outputs, n, task)
+    block = block_of(outputs, n, domain)
     texts: dict[int, str] = _given(errors, n, "errors", str)
     for row, problem in block.problems.items():
         if row not in texts:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from stream_ensemble import config
 from stream_ensemble.columnar import predictions as columnar
 from stream_ensemble.columnar.predictions import PredictionBatch
+from stream_ensemble.core.tasks.choose import domain_of
 from stream_ensemble.messages import Milliseconds, Name, Prediction
 from stream_ensemble.sdk.errors import InvalidInputError
 from stream_ensemble.sdk.lookup import checked, each, ensemble_of, keys_of, predictions_topic, trace_headers
@@ -44,7 +45,7 @@ class PredictionPublisher:
     def __init__(self, settings: config.Settings, ensemble: str, member: str) -> None:
         topic = predictions_topic(settings, ensemble, member)
         self.member = member
-        self._task = ensemble_of(settings, ensemble).task
+        self._domain = domain_of(ensemble_of(settings, ensemble).task)
         self._partitions = settings.ensembles[ensemble].partitions
         self._producer = TopicProducer(settings.kafka, topic, self._partitions)
 
@@ -74,7 +75,8 @@ class PredictionPublisher:
 
         Args:
             request_id: names the request.
-            output: C class probabilities in the order of the task's classes; list, NumPy or torch.
+            output: class probabilities in the order of the task's classes, or a number for each horizon;
+                list, NumPy or torch.
             at: when the request was made, milliseconds since the epoch; absent: when Kafka appends it.
             segment: the segment of the request.
             traceparent: W3C trace context, passed on in the record's headers.
@@ -129,7 +131,7 @@ class PredictionPublisher:
         """
         batch = output_batch(
             self.member,
-            self._task,
+            self._domain,
             request_ids,
             outputs,
             at=at,
@@ -180,7 +182,7 @@ class PredictionPublisher:
             wire: a JSON record each, or columnar records.
         """
         if wire != "json":
-            batch = prediction_batch(self.member, len(self._task.classes), predictions, traceparents)
+            batch = prediction_batch(self.member, len(self._domain.names), predictions, traceparents)
             await self._send_batch(batch, wire)
             return
         keys = keys_of([prediction.request_id for prediction in predictions])
@@ -193,7 +195,7 @@ class PredictionPublisher:
         await self._producer.send(records_of(batch, pack, wire, self._partitions))
 
     def _checked(self, outputs: Any, request_ids: Sequence[str]) -> list[list[float] | None]:
-        rows = rows_of(outputs, len(request_ids), self._task)
+        rows = rows_of(outputs, len(request_ids), self._domain)
         for row, problem in rows.problems.items():
             raise InvalidInputError(f"row {row} (request {request_ids[row]!r}): {problem}")
         return rows.outputs

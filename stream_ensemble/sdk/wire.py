@@ -41,8 +41,10 @@ def records_of(batch: B, pack: Callable[[B], bytes], wire: BatchWire, partitions
     """The columnar records of ``batch``, each for one partition; rows keep their order within it.
 
     Raises:
-        InvalidInputError: a row alone is larger than a record may be.
+        InvalidInputError: a row alone is larger than a record may be, or there is no such form.
     """
+    if wire not in _HEADERS:
+        raise InvalidInputError(f"wire {wire!r}: expected {' or '.join(map(repr, _HEADERS))}")
     placed = partitions_of(batch.ids, partitions)
     records = []
     for partition in np.unique(placed).tolist():

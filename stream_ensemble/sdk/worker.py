@@ -17,6 +17,7 @@ import msgspec
 from aiokafka import ConsumerRecord
 
 from stream_ensemble import config, messages
+from stream_ensemble.core.tasks.choose import domain_of
 from stream_ensemble.errors import StreamEnsembleError
 from stream_ensemble.messages import UNREADABLE, Prediction
 from stream_ensemble.sdk.answering import Answering, Predict, Request
@@ -86,7 +87,7 @@ class ModelWorker:
             on_revoked=self._gate.close,
             on_assigned=self._gate.open,
         )
-        self._answering = Answering(member, chosen.task, predict)
+        self._answering = Answering(member, domain_of(chosen.task), predict)
         self._decode = msgspec.json.Decoder(_Asked).decode
         self._max_batch = max_batch
         self._wire: Wire = wire

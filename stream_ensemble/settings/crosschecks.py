@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from stream_ensemble.config import Ensemble, Guardrail, Kafka, Redis, Settings, everyone
-from stream_ensemble.core.learning.choose import NEEDS_ORDER, ORDER_DEPENDENT
+from stream_ensemble.core.learning.choose import NEEDS_LOG_LOSS, NEEDS_ORDER, ORDER_DEPENDENT
 from stream_ensemble.settings import redis_address
 from stream_ensemble.settings.problems import Path, Problem, shown
 from stream_ensemble.settings.topic_checks import topic_problems
@@ -136,19 +136,46 @@ def _members(path: Path, ensemble: Ensemble) -> Iterator[Problem]:
 
 
 def _task(path: Path, ensemble: Ensemble) -> Iterator[Problem]:
-    classes = ensemble.task.classes
-    yield from _repeated((*path, "task", "classes"), classes)
-    prior = ensemble.prior
+    task, at = ensemble.task, (*path, "task")
+    forecast = task.kind == "forecast"
+    used, unused = ("horizons", "classes") if forecast else ("classes", "horizons")
+    names: list[str] = getattr(task, used)
+    least = 2 if task.kind == "classification" else 1
+    if len(names) < least:
+        yield Problem((*at, used), f"expected at least {least} with kind {task.kind}", shown(names))
+    if getattr(task, unused):
+        yield Problem((*at, unused), f"not used with kind {task.kind}, which has {used}")
+    yield from _repeated((*at, used), names)
+    yield from _prior((*path, "prior"), ensemble, names)
+    if task.kind != "classification":
+        yield from _with_parts(path, ensemble)
+
+
+def _prior(at: Path, ensemble: Ensemble, names: list[str]) -> Iterator[Problem]:
+    prior, kind = ensemble.prior, ensemble.task.kind
     if prior is None:
         return
-    if len(prior) != len(classes):
-        yield Problem(
-            (*path, "prior"), f"expected {len(classes)} probabilities, one for each class; got {len(prior)}"
-        )
-    elif abs(math.fsum(prior) - 1) > PRIOR_TOLERANCE:
-        yield Problem(
-            (*path, "prior"), f"expected probabilities that sum to 1; their sum is {math.fsum(prior):.9g}"
-        )
+    if len(prior) != len(names):
+        what = "numbers, one for each horizon" if kind == "forecast" else "probabilities, one for each class"
+        yield Problem(at, f"expected {len(names)} {what}; got {len(prior)}")
+    elif kind != "forecast" and (min(prior) < 0 or max(prior) > 1):
+        yield Problem(at, "expected probabilities, each of 0 to 1", shown(prior))
+    elif kind == "classification" and abs(math.fsum(prior) - 1) > PRIOR_TOLERANCE:
+        yield Problem(at, f"expected probabilities that sum to 1; their sum is {math.fsum(prior):.9g}")
+
+
+def _with_parts(path: Path, ensemble: Ensemble) -> Iterator[Problem]:
+    """What is there for exclusive classes only."""
+    kind, learning = ensemble.task.kind, ensemble.learning
+    if ensemble.early_decision:
+        at = (*path, "early_decision")
+        yield Problem(at, f"expected false with kind {kind}: there is no label that could be certain")
+    if learning.calibration:
+        at = (*path, "learning", "calibration")
+        yield Problem(at, f"expected false with kind {kind}: it is there for a classification")
+    if kind == "forecast" and learning.algorithm in NEEDS_LOG_LOSS:
+        at = (*path, "learning", "algorithm")
+        yield Problem(at, "its steps fit log loss, and a forecast has any scale", shown(learning.algorithm))
 
 
 def _times(path: Path, ensemble: Ensemble) -> Iterator[Problem]:

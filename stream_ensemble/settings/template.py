@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from stream_ensemble.config import Classification, Ensemble, Settings
+from stream_ensemble.config import Ensemble, Settings, Task
 from stream_ensemble.settings import kinds
 from stream_ensemble.settings.write import value
 
@@ -25,7 +25,7 @@ _HEAD = """\
 #: What has no default stands in the template as an example.
 _EXAMPLE = Ensemble(
     members=["forest", "network", "neighbours"],
-    task=Classification(classes=["cat", "dog", "other"]),
+    task=Task(classes=["cat", "dog", "other"]),
 )
 _EXAMPLE_NAME = "example"
 _WIDTH = 108
@@ -54,12 +54,16 @@ def _table(path: tuple[str, ...], table: msgspec.Struct) -> Iterator[str]:
 
 def _setting(name: str, field: msgspec.inspect.Field, current: object) -> Iterator[str]:
     yield from _comment(f"{kinds.description(field.type)} Expected: {kinds.expected(field.type)}.")
-    if field.required:
+    if field.required or current != _default(field):
         yield f"{name} = {value(current)}"
     elif current is None:
         yield f"# {name} = {value(kinds.example(field.type))}  # an example; absent unless set"
     else:
         yield f"# {name} = {value(current)}"
+
+
+def _default(field: msgspec.inspect.Field) -> object:
+    return field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
 
 
 def _comment(text: str) -> Iterator[str]:

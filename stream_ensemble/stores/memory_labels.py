@@ -30,13 +30,13 @@ class MemoryLabelStore:
         """See ``Known``."""
         return self._answers.get(request_id)
 
-    def verdict(self, request_id: str) -> Verdict | None:
+    def verdict(self, key: str) -> Verdict | None:
         """See ``Known``."""
-        return self._verdicts.get(request_id) or self._parked.get(request_id)
+        return self._verdicts.get(key) or self._parked.get(key)
 
-    def look_up(self, request_ids: Sequence[str]) -> list[tuple[Verdict | None, Answer | None]]:
+    def look_up(self, keys: Sequence[str]) -> list[tuple[Verdict | None, Answer | None]]:
         """See ``Known``."""
-        return [(self.verdict(request_id), self.answer(request_id)) for request_id in request_ids]
+        return [(self.verdict(key), self.answer(key)) for key in keys]
 
     def block(self, digest: str) -> CreditBlock | None:
         """See ``Known``."""
@@ -66,11 +66,11 @@ class MemoryLabelStore:
         self._blocks.update(changes.blocks)
         for request_id, late in changes.late.items():
             self._trials[request_id] = {**self.trials(request_id), **late}
-        for request_id, verdict in changes.verdicts.items():
-            self._verdicts.pop(request_id, None)
-            self._parked.pop(request_id, None)
+        for key, verdict in changes.verdicts.items():
+            self._verdicts.pop(key, None)
+            self._parked.pop(key, None)
             if verdict is not None:
-                (self._verdicts if verdict.learned else self._parked)[request_id] = verdict
+                (self._verdicts if verdict.learned else self._parked)[key] = verdict
         self._position = position
 
     def expire(self, appended_before: int, limit: int) -> int:

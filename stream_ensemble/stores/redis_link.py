@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
 from redis.asyncio import Redis
@@ -31,8 +32,12 @@ class Call:
 
 def scripted(script: str, keys: Sequence[str], *arguments: str | int | bytes) -> Call:
     """The call of a script, which must be idempotent: it is asked again where it was not known."""
-    sha = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
-    return Call(keys[0], ("EVALSHA", sha, len(keys), *keys, *arguments), script)
+    return Call(keys[0], ("EVALSHA", _sha(script), len(keys), *keys, *arguments), script)
+
+
+@cache
+def _sha(script: str) -> str:
+    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
 class Link(Protocol):

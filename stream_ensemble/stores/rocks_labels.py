@@ -1,6 +1,6 @@
 """Labels in RocksDB: one database per partition, a few megabytes of memory, one write batch per flush.
 
-Keys, by their first byte: ``a`` answer by request id, ``v`` verdict by request id, ``b`` credit block by
+Keys, by their first byte: ``a`` answer by request id, ``v`` verdict by label key, ``b`` credit block by
 digest, ``t`` what shadows said late by request id; ``A``, ``V``, ``B``, ``T`` lists of the same by the oldest
 time in each, for expiry; ``P`` parked labels by time; ``=`` the position.
 Times are eight bytes, the most significant first, so that the order of keys is the order of time.
@@ -18,6 +18,7 @@ import msgspec
 from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
 
 from stream_ensemble.core.labels.changes import Changes
+from stream_ensemble.core.labels.keys import from_bytes, to_bytes
 from stream_ensemble.core.labels.records import Answer, Verdict
 from stream_ensemble.errors import StateError
 from stream_ensemble.messages import CreditBlock, Trial
@@ -69,14 +70,14 @@ class RocksLabelStore:
         raw = self._db.get(b"a" + request_id.encode())
         return None if raw is None else _answer(raw)
 
-    def verdict(self, request_id: str) -> Verdict | None:
+    def verdict(self, key: str) -> Verdict | None:
         """See ``Known``."""
-        raw = self._db.get(b"v" + request_id.encode())
+        raw = self._db.get(b"v" + to_bytes(key))
         return None if raw is None else _decode_verdict(raw)
 
-    def look_up(self, request_ids: Sequence[str]) -> list[tuple[Verdict | None, Answer | None]]:
+    def look_up(self, keys: Sequence[str]) -> list[tuple[Verdict | None, Answer | None]]:
         """See ``Known``."""
-        names = [request_id.encode() for request_id in request_ids]
+        names = [to_bytes(key) for key in keys]
         verdicts = self._db.get([b"v" + name for name in names])
         answers = self._db.get([b"a" + name for name in names])
         return [
@@ -95,10 +96,10 @@ class RocksLabelStore:
         for key in self._scan(b"P", appended_before):
             if len(found) == limit:
                 break
-            request_id = key[9:].decode()
-            verdict = self.verdict(request_id)
+            label = from_bytes(key[9:])
+            verdict = self.verdict(label)
             if verdict is not None:
-                found.append((request_id, verdict))
+                found.append((label, verdict))
         return found
 
     def parked_count(self) -> int:
@@ -170,11 +171,11 @@ class RocksLabelStore:
 
     def _put_verdicts(self, batch: WriteBatch, changes: Changes) -> int:
         """Put verdicts and their places in time; returns by how much the number of parked labels grew."""
-        for request_id, before in changes.unparked.items():
-            batch.delete(self._by_time(b"P", before, request_id.encode()))
+        for key, before in changes.unparked.items():
+            batch.delete(self._by_time(b"P", before, to_bytes(key)))
         grew, times = -len(changes.unparked), []
-        for request_id, verdict in changes.verdicts.items():
-            name = request_id.encode()
+        for key, verdict in changes.verdicts.items():
+            name = to_bytes(key)
             if verdict is None:
                 batch.delete(b"v" + name)
                 continue

@@ -82,7 +82,7 @@ class World:
             ensembles={
                 NAME: config.Ensemble(
                     members=list(MEMBERS),
-                    task=config.Classification(classes=list(CLASSES)),
+                    task=config.Task(classes=list(CLASSES)),
                     partitions=PARTITIONS,
                     deadline_ms=DEADLINE_MS,
                     quorum=QUORUM,

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from stream_ensemble.core.labels.changes import Changes
+from stream_ensemble.core.labels.keys import label_key
 from stream_ensemble.core.labels.records import Answer, Verdict
 from stream_ensemble.errors import StateError
 from stream_ensemble.messages import CreditBlock, Trial
@@ -47,6 +48,30 @@ def test_an_empty_store_knows_nothing_and_has_no_position(store: LabelStore) -> 
     assert store.parked(2**40, 10) == []
     assert store.parked_count() == 0
     assert store.expire(2**40, 10) == 0
+
+
+def test_labels_of_parts_stand_beside_each_other_and_beside_their_request(store: LabelStore) -> None:
+    keys = [label_key("ü", "24h"), label_key("ü", "48h"), "ü", label_key("üü", "24h")]
+    changes = Changes(store)
+    changes.answers["ü"] = Answer(3, 4, b"kept")
+    for at, key in enumerate(keys[:3]):
+        changes.decide(key, learned(f"{at}.0"))
+    changes.decide(keys[3], parked(9))
+    store.write(changes, HERE)
+    assert store.look_up(keys) == [
+        (learned("0.0"), None),
+        (learned("1.0"), None),
+        (learned("2.0"), Answer(3, 4, b"kept")),
+        (parked(9), None),
+    ]
+    assert [store.verdict(key) for key in keys] == [verdict for verdict, _ in store.look_up(keys)]
+    assert store.parked(10, 5) == [(keys[3], parked(9))]
+    changes = Changes(store)
+    changes.decide(keys[3], None)
+    store.write(changes, HERE)
+    assert store.parked_count() == 0
+    store.expire(6, 100)
+    assert store.look_up(keys) == [(None, None)] * 4
 
 
 def trial(member: str, appended: int, share: float = 0.5) -> Trial:

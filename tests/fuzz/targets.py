@@ -17,6 +17,7 @@ from stream_ensemble.core.labels.records import Answer
 from stream_ensemble.core.learning import contribution, credit_block
 from stream_ensemble.core.learning.contribution import Contribution
 from stream_ensemble.core.learning.control import NOTHING
+from stream_ensemble.core.tasks.classification import Classes
 from stream_ensemble.errors import RecordError, StateError
 from stream_ensemble.kafka.decode_predictions import PredictionReader
 from stream_ensemble.kafka.decode_requests import RequestReader
@@ -68,7 +69,7 @@ class Bare(NamedTuple):
 
 
 def _reader(*, plain: bool) -> PredictionReader:
-    reader = PredictionReader(MEMBERS, [0, 0], 3, 1e-6)
+    reader = PredictionReader(MEMBERS, [0, 0], Classes(("x", "y", "z"), 1e-6))
     if plain:
         reader.compiled = None
     return reader
@@ -116,7 +117,9 @@ def _request(value: bytes) -> None:
 
 def _feedback(value: bytes) -> None:
     for headers in ([], [(HEADER_FORMAT.encode(), FORMAT_ARRAYS)], [(HEADER_FORWARDED.encode(), value)]):
-        found = FeedbackReader("feedback", 0, 1, 3, 1e-6).read(_columns(value, *headers))
+        found = FeedbackReader("feedback", 0, 1, Classes(("x", "y", "z"), 1e-6)).read(
+            _columns(value, *headers)
+        )
         assert found.here or found.elsewhere or found.refused or found.controls or found.trials
         for label in found.here:
             unpack(label.original())

@@ -120,9 +120,13 @@ class World:
             ensembles={
                 name: config.Ensemble(
                     members=list(MEMBERS),
-                    task=config.Classification(classes=CLASSES),
                     partitions=PARTITIONS,
-                    **{"deadline_ms": 1000, "learning": MEANS, **ensemble},
+                    **{
+                        "task": config.Task(classes=CLASSES),
+                        "deadline_ms": 1000,
+                        "learning": MEANS,
+                        **ensemble,
+                    },
                 )
             }
             | dict(beside or {}),

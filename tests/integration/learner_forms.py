@@ -138,7 +138,7 @@ class Topics:
 def _ensemble() -> config.Ensemble:
     return config.Ensemble(
         members=list(MEMBERS),
-        task=config.Classification(classes=CLASSES),
+        task=config.Task(classes=CLASSES),
         partitions=PARTITIONS,
         learning=config.Learning(algorithm="ml_poly", half_life=20.0),
         topics=config.Topics(predictions="{ensemble}.predictions", requests=""),

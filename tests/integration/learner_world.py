@@ -66,7 +66,7 @@ class World:
             ensembles={
                 name: config.Ensemble(
                     members=list(MEMBERS),
-                    task=config.Classification(classes=CLASSES),
+                    task=config.Task(classes=CLASSES),
                     partitions=partitions,
                     learning=config.Learning(**{"algorithm": "ml_poly", "half_life": 20.0, **learning}),
                 )

@@ -30,7 +30,7 @@ def settings_of(bootstrap: str, ensemble: str, **kafka: float) -> config.Setting
         kafka=config.Kafka(bootstrap_servers=[bootstrap], **short),  # type: ignore[arg-type]
         ensembles={
             ensemble: config.Ensemble(
-                members=["a", "b"], task=config.Classification(classes=CLASSES), partitions=PARTITIONS
+                members=["a", "b"], task=config.Task(classes=CLASSES), partitions=PARTITIONS
             )
         },
     )

@@ -42,7 +42,7 @@ async def test_each_has_its_own_topics_deadline_task_and_dead_letters(
     quick_name = f"{ensemble_name}.quick"
     quick_settings = config.Ensemble(
         members=["a", "b"],
-        task=config.Classification(classes=["yes", "no"]),
+        task=config.Task(classes=["yes", "no"]),
         partitions=PARTITIONS,
         deadline_ms=200,
         quorum=2,

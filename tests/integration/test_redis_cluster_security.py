@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from stream_ensemble import config
-from stream_ensemble.config import Classification, Ensemble, Secret, Settings
+from stream_ensemble.config import Ensemble, Secret, Settings, Task
 from stream_ensemble.errors import ServerUnavailableError
 from stream_ensemble.findings import Finding
 from stream_ensemble.settings.reference import PAGE
@@ -47,7 +47,7 @@ def user(cluster: RedisCluster) -> str:
 
 
 def settings_for(url: str, **changes: object) -> Settings:
-    ensemble = Ensemble(members=["a"], task=Classification(classes=["no", "yes"]), partitions=1)
+    ensemble = Ensemble(members=["a"], task=Task(classes=["no", "yes"]), partitions=1)
     redis = config.Redis(url=url, timeout_s=2, **changes)  # type: ignore[arg-type]
     return Settings(app=APP, redis=redis, ensembles={"digits": ensemble})
 

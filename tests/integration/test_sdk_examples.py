@@ -58,7 +58,7 @@ def settings(kafka_bootstrap: str, ensemble_name: str, runner: asyncio.Runner) -
     topics = {name: text.replace("{ensemble}", ensemble_name) for name, text in patterns.items()}
     example = config.Ensemble(
         members=["forest", "network", "neighbours"],
-        task=config.Classification(classes=CLASSES),
+        task=config.Task(classes=CLASSES),
         topics=config.Topics(**topics),
     )
     made = msgspec.structs.replace(plain, ensembles={"example": example})

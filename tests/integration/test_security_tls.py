@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from stream_ensemble import config
 from stream_ensemble.cli.topics import make_right
-from stream_ensemble.config import Classification, Ensemble, Kafka, Secret, Settings
+from stream_ensemble.config import Ensemble, Kafka, Secret, Settings, Task
 from stream_ensemble.embedded import EmbeddedKafka, EmbeddedRedis
 from stream_ensemble.errors import ServerUnavailableError
 from stream_ensemble.kafka.admin import admin_client
@@ -94,7 +94,7 @@ def kafka() -> Iterator[Kafka]:
 
 
 async def test_every_client_gets_in_with_scram_and_a_certificate(kafka: Kafka) -> None:
-    ensemble = Ensemble(members=["a"], task=Classification(classes=["no", "yes"]), partitions=1)
+    ensemble = Ensemble(members=["a"], task=Task(classes=["no", "yes"]), partitions=1)
     await make_right(Settings(kafka=kafka, ensembles={"digits": ensemble}))
     publisher = confluent_kafka.Producer(confluent_options(kafka))
     publisher.produce("digits.fused", b"from librdkafka")

@@ -17,6 +17,7 @@ from stream_ensemble.core.labels.matching import Charge, take_labels
 from stream_ensemble.core.labels.records import Feedback
 from stream_ensemble.core.labels.rules import Rules
 from stream_ensemble.core.learning import credit_block
+from stream_ensemble.core.tasks.classification import Classes
 from stream_ensemble.errors import RecordError
 from stream_ensemble.kafka.chunks import Columns, Row
 from stream_ensemble.kafka.decode import Refused
@@ -25,7 +26,7 @@ from stream_ensemble.messages import HEADER_FORMAT, HEADER_TRACE
 from stream_ensemble.stores.memory_labels import MemoryLabelStore
 from tests.property.json_values import json_values
 
-RULES = Rules(("x", "y"), 10**12, 10**12)
+RULES = Rules(Classes(("x", "y")), 10**12, 10**12)
 DIGEST, BLOCK = credit_block.encode("ml_poly", 3, 7, ("a", "b"), np.array([1.0, 0.5]))
 IDS = ["r0", "r1", "rü", "another"]
 
@@ -126,7 +127,7 @@ def test_many_at_a_time_are_taken_as_one_by_one(records: list[Row]) -> None:
     found = answers.take_all(many, RULES, columns, many_refused.append)
     assert _outcome(many, found, many_refused) == _outcome(one, charges, one_refused)
     kept, kept_refused = _started()
-    answers.keep_all(kept, columns, kept_refused.append)
+    answers.keep_all(kept, RULES, columns, kept_refused.append)
     assert kept.answers == one.answers
 
 
@@ -138,12 +139,12 @@ def test_many_at_a_time_are_taken_as_one_by_one(records: list[Row]) -> None:
 @example(b'{"components":{"a":[1]},"x":01}')
 @example(b'{"components":{"a":[' + b",".join([b"0.5"] * 1025) + b"]}}")
 def test_what_the_kernel_keeps_is_what_is_kept_the_plain_way(value: bytes | None) -> None:
-    [name], [kept] = AnswerKernel(begin_kept, 8).read([b"r"], [value])
+    [name], [kept] = AnswerKernel(begin_kept, 8).read([b"r"], [value], *RULES.domain.bounds)
     assert (name is None) == (kept is None)
     if kept is not None:
         assert value is not None
         changes = Changes(MemoryLabelStore())
-        answers.keep(changes, Row(b"r", value, []), 3, 4)
+        answers.keep(changes, RULES, Row(b"r", value, []), 3, 4)
         assert changes.answers["r"] == (3, 4, kept)
 
 
@@ -166,9 +167,10 @@ def test_what_a_fuser_writes_is_read_by_the_kernel() -> None:
             "asleep": {"c": "missing"},
         }
         value = msgspec.json.encode(message)
-        names, [kept] = kernel.read(["rü".encode()], [value])
+        names, [kept] = kernel.read(["rü".encode()], [value], *RULES.domain.bounds)
         changes = Changes(MemoryLabelStore())
-        answers.keep(changes, Row(b"r", value, []), 3, 4)
+        answers.keep(changes, RULES, Row(b"r", value, []), 3, 4)
         assert names == ["rü"]
         assert kept == changes.answers["r"].value
-    assert kernel.read([None, b"", b"\xff", b"r"], [value, value, value, None]) == ([None] * 4, [None] * 4)
+    nothing = kernel.read([None, b"", b"\xff", b"r"], [value, value, value, None], *RULES.domain.bounds)
+    assert nothing == ([None] * 4, [None] * 4)

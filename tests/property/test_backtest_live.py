@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_ensemble.config import Classification, Learning
+from stream_ensemble.config import Learning, Task
 from stream_ensemble.core.labels.charging import Learned, charge
 from stream_ensemble.core.labels.matching import Charge
 from stream_ensemble.core.labels.parts import Parts
@@ -26,7 +26,7 @@ from stream_ensemble.messages import Credit, CreditBlock
 
 K, CLASSES = 3, 3
 MEMBERS = tuple(f"m{k}" for k in range(K))
-TASK = Classification(classes=["x", "y", "z"])
+TASK = Task(classes=["x", "y", "z"])
 
 
 @st.composite

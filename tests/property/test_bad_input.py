@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from stream_ensemble.core.tasks.classification import Classes
 from stream_ensemble.kafka.decode_predictions import PredictionReader
 from stream_ensemble.kafka.decode_requests import RequestReader
 from stream_ensemble.learner.reading import FeedbackReader
@@ -18,8 +19,8 @@ from tests.bad_input import Bad, good_predictions, labels, predictions, requests
 from tests.raw_records import GZIP, LOG_APPEND_TIME, batch, chunk, record
 
 MEMBERS = ["a", "b"]
-COMPILED = PredictionReader(MEMBERS, [0, 0], 3, 1e-6)
-PURE = PredictionReader(MEMBERS, [0, 0], 3, 1e-6)
+COMPILED = PredictionReader(MEMBERS, [0, 0], Classes(("x", "y", "z"), 1e-6))
+PURE = PredictionReader(MEMBERS, [0, 0], Classes(("x", "y", "z"), 1e-6))
 PURE.compiled = None
 READERS = [COMPILED, PURE]
 BAD = predictions()
@@ -93,6 +94,6 @@ LABELS = [bad for bad in labels() if not bad.what.startswith(("label 3", "unknow
 @pytest.mark.parametrize("bad", LABELS, ids=lambda bad: bad.what[:60])
 def test_a_label_an_order_or_a_trial_is_refused(bad: Bad) -> None:
     columns = chunk([batch(written(bad), 1, LOG_APPEND_TIME)]).columns()
-    found = FeedbackReader("feedback", 0, 1, 3, 1e-6).read(columns)
+    found = FeedbackReader("feedback", 0, 1, Classes(("x", "y", "z"), 1e-6)).read(columns)
     assert not (found.here or found.elsewhere or found.controls or found.trials), f"{bad.what}: taken"
     refused_as_told(bad, found.refused)

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_ensemble.columnar import feedbacks, predictions
+from stream_ensemble.columnar import feedback_row, feedbacks, part_feedbacks, predictions
 from stream_ensemble.columnar.feedbacks import FeedbackBatch
 from stream_ensemble.columnar.predictions import PredictionBatch
 from stream_ensemble.core.join.records import NO_TIME, Answer
-from stream_ensemble.messages import FORMAT_ARRAYS, FORMAT_COLUMNS
+from stream_ensemble.messages import FORMAT_ARRAYS, FORMAT_COLUMNS, PartLabel
 
 texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
 times = st.just(NO_TIME) | st.integers(0, 253_402_300_799_999)
@@ -174,11 +174,41 @@ def test_feedback_as_arrays_is_read_back(batch: FeedbackBatch, data: st.DataObje
     back = feedbacks.unpack_arrays(feedbacks.pack_arrays(batch))
     assert [back.message(r) for r in range(len(back))] == [batch.message(r) for r in range(len(batch))]
     r = data.draw(st.integers(0, len(batch) - 1))
-    assert feedbacks.unpack_arrays(feedbacks.row(back, r)).message(0) == batch.message(r)
+    assert feedbacks.unpack_arrays(feedback_row.row(back, r)).message(0) == batch.message(r)
+
+
+@st.composite
+def part_feedback_batches(draw: st.DrawFn) -> FeedbackBatch:
+    batch = draw(feedback_batches())
+    values = st.booleans() | st.floats(allow_nan=False, allow_infinity=False)
+    batch.labels = [PartLabel(label, draw(values)) for label in batch.labels if isinstance(label, int)]
+    return batch
+
+
+@given(part_feedback_batches())
+def test_packed_feedback_about_parts_is_read_back(batch: FeedbackBatch) -> None:
+    back = part_feedbacks.unpack(part_feedbacks.pack(batch))
+    # Columns have numbers only: yes is 1.
+    assert [back.message(r) for r in range(len(back))] == [batch.message(r) for r in range(len(batch))]
+    assert back.wrong == {}
+    for r in range(len(batch)):
+        assert part_feedbacks.unpack(feedback_row.row(back, r)).message(0) == batch.message(r)
+
+
+@given(part_feedback_batches(), st.data())
+def test_feedback_about_parts_as_arrays_is_read_back(batch: FeedbackBatch, data: st.DataObject) -> None:
+    labels = [label for label in batch.labels if isinstance(label, PartLabel)]
+    batch.labels = [label._replace(part=data.draw(st.just(label.part) | texts)) for label in labels]
+    back = part_feedbacks.unpack_arrays(part_feedbacks.pack_arrays(batch))
+    messages = [back.message(r) for r in range(len(back))]
+    assert messages == [batch.message(r) for r in range(len(batch))]
+    assert [type(message.label) for message in messages] == [type(label.value) for label in labels]
+    r = data.draw(st.integers(0, len(batch) - 1))
+    assert part_feedbacks.unpack_arrays(feedback_row.row(back, r)).message(0) == batch.message(r)
 
 
 @given(feedback_batches(), st.data())
 def test_a_label_alone_says_what_it_said_among_others(batch: FeedbackBatch, data: st.DataObject) -> None:
     r = data.draw(st.integers(0, len(batch) - 1))
     back = feedbacks.unpack(feedbacks.pack(batch))
-    assert feedbacks.unpack(feedbacks.row(back, r)).message(0) == batch.message(r)
+    assert feedbacks.unpack(feedback_row.row(back, r)).message(0) == batch.message(r)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from stream_ensemble.columnar.predictions import PredictionBatch, pack, pack_arrays
 from stream_ensemble.core.join.records import NO_TIME, Answer
+from stream_ensemble.core.tasks.classification import Classes
 from stream_ensemble.kafka.chunks import Columns, Row
 from stream_ensemble.kafka.decode import Read
 from stream_ensemble.kafka.decode_predictions import PredictionReader
@@ -26,7 +27,7 @@ from stream_ensemble.messages import (
 )
 
 #: Topic 0 is a's alone; b and c share topic 1.
-READER = PredictionReader(["a", "b", "c"], [0, 1, 1], 2, 1e-3)
+READER = PredictionReader(["a", "b", "c"], [0, 1, 1], Classes(("x", "y"), 1e-3))
 FORMS: dict[bytes, Callable[[PredictionBatch], bytes]] = {FORMAT_COLUMNS: pack, FORMAT_ARRAYS: pack_arrays}
 
 

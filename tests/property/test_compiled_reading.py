@@ -16,6 +16,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stream_ensemble import compiled
+from stream_ensemble.core.tasks.classification import Classes
+from stream_ensemble.core.tasks.domain import Domain
+from stream_ensemble.core.tasks.forecast import Horizons
+from stream_ensemble.core.tasks.multilabel import ManyLabels
 from stream_ensemble.kafka.chunks import Chunk
 from stream_ensemble.kafka.decode_compiled import _ODD, Taken
 from stream_ensemble.kafka.decode_predictions import PredictionReader
@@ -24,7 +28,7 @@ from stream_ensemble.messages import FORMAT_COLUMNS, HEADER_FORMAT, HEADER_FORWA
 from tests import raw_records
 
 MEMBERS = ["a", "b", "ü", "d"]
-READER = PredictionReader(MEMBERS, [0, 1, 1, 1], 2, 1e-6)
+READER = PredictionReader(MEMBERS, [0, 1, 1, 1], Classes(("x", "y"), 1e-6))
 BASE = 1_700_000_000_000
 MOVED = json.dumps({"topic": "t", "partition": 0, "offset": 3, "row": 0, "appended": BASE - 9}).encode()
 CREATE_TIME, APPEND_TIME = 0, 1
@@ -149,6 +153,32 @@ def in_order(taken: Taken) -> Taken:
 def plain_records(n: int, **more: Any) -> list[Record]:
     fields = {"version": 1, "kind": "prediction", "member": "a", "output": [0.25, 0.75], **more}
     return [Record(b"r%d" % i, json.dumps(fields | {"request_id": f"r{i}"}).encode(), []) for i in range(n)]
+
+
+@pytest.mark.parametrize("domain", [ManyLabels(("p", "q")), Horizons(("p", "q"))])
+@given(
+    outputs=st.lists(
+        st.lists(st.floats() | st.sampled_from([0, 1, -0.0, 1e100, -1e100, 2e100, True, "1"]), max_size=3),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_outputs_of_any_kind_of_task_are_judged_alike_by_every_reader(
+    domain: Domain, outputs: list[list[Any]]
+) -> None:
+    reader = PredictionReader(MEMBERS, [0, 1, 1, 1], domain)
+    assert reader.compiled is not None
+    fields = {"version": 1, "kind": "prediction", "member": "a"}
+    texts = [json.dumps(fields | {"request_id": f"r{i}", "output": each}) for i, each in enumerate(outputs)]
+    records = [Record(b"r%d" % i, text.encode(), []) for i, text in enumerate(texts)]
+    part = (0, chunk([batch(records, 0)], 0))
+    reads, refused = reader.singles.read_carefully(0, part[1].columns())
+    expected = facts(Taken(reads, refused, [BASE]))[:2]
+    found = reader.compiled.read([part])
+    assert found is None or facts(in_order(found))[:2] == expected
+    assert facts(Taken(*reader.read([(0, part[1].columns())]), [BASE]))[:2] == expected
+    few = reader.few.read([part])
+    assert few is None or (not refused and [one.output for one in few] == reads[0].rows.outputs.tolist())
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from stream_ensemble.core.learning.algorithm import Labelled
 from stream_ensemble.core.learning.bank import Bank
 from stream_ensemble.core.learning.contribution import Contribution
 from stream_ensemble.core.learning.guardrail import Judged, Thresholds, WithLosses, judged
-from stream_ensemble.core.learning.losses import LogLoss
 from stream_ensemble.core.learning.ml_poly import MLPoly
 
 MEMBERS = ("a", "b", "c")
@@ -40,7 +39,7 @@ def one(seed: int, scale: float, clock: int) -> Labelled:
 def test_both_are_the_mean_losses_of_what_would_have_been_issued(
     algorithm: Additive[Any], drawn: list[tuple[int, float, int]], split: list[int]
 ) -> None:
-    guarded = WithLosses(algorithm, LogLoss(), HALF_LIFE)
+    guarded = WithLosses(algorithm, HALF_LIFE)
     credit = np.random.default_rng(1).random(len(algorithm.credit(algorithm.merge([]))))
     parts = [Contribution(MEMBERS), Contribution(MEMBERS)]
     last = max(clock for _, _, clock in drawn)
@@ -69,7 +68,7 @@ def test_both_are_the_mean_losses_of_what_would_have_been_issued(
 def test_what_is_learned_stays_the_same_and_a_label_taken_back_leaves_nothing(
     algorithm: Additive[Any], drawn: list[tuple[int, float, int]]
 ) -> None:
-    guarded = WithLosses(algorithm, LogLoss(), HALF_LIFE)
+    guarded = WithLosses(algorithm, HALF_LIFE)
     credit = np.random.default_rng(1).random(len(algorithm.credit(algorithm.merge([]))))
     plain, beside = Contribution(MEMBERS), Contribution(MEMBERS)
     for label in drawn:

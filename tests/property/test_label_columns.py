@@ -23,6 +23,7 @@ from stream_ensemble.core.learning import credit_block
 from stream_ensemble.core.learning.contribution import to_bytes
 from stream_ensemble.core.learning.ml_poly import MLPoly
 from stream_ensemble.core.partitioning import partition_of
+from stream_ensemble.core.tasks.classification import Classes
 from stream_ensemble.kafka.chunks import Columns, Row
 from stream_ensemble.learner import answers
 from stream_ensemble.learner.original import unpack
@@ -42,7 +43,7 @@ from stream_ensemble.stores.memory_labels import MemoryLabelStore
 
 MEMBERS = ("a", "b", "c")
 CLASSES = ("x", "y", "z")
-RULES = Rules(CLASSES, 10**12, 10**12)
+RULES = Rules(Classes(CLASSES), 10**12, 10**12)
 OVER = partial(MLPoly, half_life=5.0, floor=0.01)
 BLOCKS = [
     credit_block.encode("ml_poly", 0, n, MEMBERS, np.array(values))
@@ -190,7 +191,7 @@ class Learner:
         self._records = [record for rows in self._world.feedback for record in self._feedback(rows)]
         counts = list(map(len, self._world.feedback)) if self._form is None else [1] * len(self._records)
         appended = np.repeat(2000 + np.arange(len(self._world.feedback)), counts)
-        reader = FeedbackReader("feedback", HERE, PARTITIONS, 3, 1e-3)
+        reader = FeedbackReader("feedback", HERE, PARTITIONS, Classes(("x", "y", "z"), 1e-3))
         found = reader.read(Columns(self._records, np.arange(len(self._records)), appended))
         self._charges += take_labels(self._changes, RULES, found.here, 0)
         self._elsewhere = [(item.partition, self._number(item.label.origin)) for item in found.elsewhere]

@@ -14,6 +14,7 @@ from stream_ensemble import compiled
 from stream_ensemble.compiled.reading import read_labels
 from stream_ensemble.core.labels.records import Feedback
 from stream_ensemble.core.partitioning import partition_of
+from stream_ensemble.core.tasks.classification import Classes
 from stream_ensemble.kafka.chunks import Columns, Row
 from stream_ensemble.learner.reading import FeedbackReader
 from stream_ensemble.messages import FORMAT_COLUMNS, HEADER_FORMAT, HEADER_FORWARDED, HEADER_TRACE, Forwarded
@@ -69,7 +70,7 @@ def _told(label: Feedback) -> Any:
 
 
 def _read(columns: Columns) -> list[Any]:
-    found = FeedbackReader("feedback", HERE, PARTITIONS, 2, 1e-3).read(columns)
+    found = FeedbackReader("feedback", HERE, PARTITIONS, Classes(("x", "y"), 1e-3)).read(columns)
     refused = [(each.offset, each.appended, each.row, str(each.error)) for each in found.refused]
     elsewhere = [(each.partition, _told(each.label)) for each in found.elsewhere]
     return [list(map(_told, found.here)), elsewhere, refused, found.controls, found.trials]

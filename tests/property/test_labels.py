@@ -26,6 +26,7 @@ from stream_ensemble.core.learning.algorithm import Labelled
 from stream_ensemble.core.learning.bank import Bank
 from stream_ensemble.core.learning.contribution import Contribution
 from stream_ensemble.core.learning.ml_poly import MLPoly
+from stream_ensemble.core.tasks.classification import Classes
 from stream_ensemble.messages import CreditBlock
 from stream_ensemble.stores.labels import Position
 from stream_ensemble.stores.memory_labels import MemoryLabelStore
@@ -33,7 +34,7 @@ from stream_ensemble.stores.memory_labels import MemoryLabelStore
 MEMBERS = ("a", "b", "c")
 CLASSES = ("x", "y", "z")
 FOREVER = 10**12
-RULES = Rules(CLASSES, FOREVER, FOREVER)
+RULES = Rules(Classes(CLASSES), FOREVER, FOREVER)
 
 
 ALGORITHMS: list[AlgorithmOver] = [partial(MLPoly, half_life=5.0, floor=0.01), Bank]

@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_ensemble.core.join.records import Predictions
+from stream_ensemble.core.tasks.classification import Classes
 from stream_ensemble.kafka.chunks import Columns
 from stream_ensemble.kafka.decode_predictions import PredictionReader
 from stream_ensemble.kafka.decode_singles import _BLOCK
 from stream_ensemble.messages import HEADER_TRACE
 
-READER = PredictionReader(["a", "b"], [0, 1], 2, 1e-6)
+READER = PredictionReader(["a", "b"], [0, 1], Classes(("x", "y"), 1e-6))
 NUISANCE = [(HEADER_TRACE, b"00-1-2-01")]
 
 

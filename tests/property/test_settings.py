@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stream_ensemble import settings_file
-from stream_ensemble.config import Classification, Ensemble, Kafka, Learning, Redis, Secret, Settings, Worker
+from stream_ensemble.config import Ensemble, Kafka, Learning, Redis, Secret, Settings, Task, Worker
 from stream_ensemble.errors import SettingsError
 from stream_ensemble.settings import kinds
 from stream_ensemble.settings.write import value
@@ -82,7 +82,7 @@ def ensembles(draw: st.DrawFn) -> Ensemble:
     deadline_ms = draw(st.integers(1, 50_000))
     return Ensemble(
         members=members,
-        task=Classification(classes=classes),
+        task=Task(classes=classes),
         deadline_ms=deadline_ms,
         quorum=draw(st.integers(1, len(members))),
         prior=draw(st.none() | st.just([1.0] + [0.0] * (len(classes) - 1))),

@@ -24,23 +24,23 @@ from stream_ensemble.core.labels.records import Answer, Feedback
 from stream_ensemble.core.labels.rules import Rules
 from stream_ensemble.core.learning import credit_block
 from stream_ensemble.core.learning.bank import Bank
-from stream_ensemble.core.learning.losses import LogLoss
 from stream_ensemble.core.learning.membership import WARM_LABELS
 from stream_ensemble.core.learning.trial import FRACTIONS, WithTrials
+from stream_ensemble.core.tasks.classification import Classes
 from stream_ensemble.messages import Trial
 from stream_ensemble.stores.labels import Position
 from stream_ensemble.stores.memory_labels import MemoryLabelStore
 
 CLASSES = ("x", "y")
 HORIZON, SHARE = 1000, 0.2
-RULES = Rules(CLASSES, HORIZON, 10**12)
+RULES = Rules(Classes(CLASSES), HORIZON, 10**12)
 #: Whom the fuser of a request knew: an older configuration, or one with a member moved or retired.
 CONFIGURATIONS = [("a", "b"), ("a", "b", "s", "t"), ("b", "s", "a"), ("t", "a", "b")]
 
 
 @lru_cache
 def over(members: tuple[str, ...]) -> WithTrials[Any]:
-    return WithTrials(Bank(members), LogLoss(), SHARE)
+    return WithTrials(Bank(members), SHARE)
 
 
 @lru_cache

@@ -13,6 +13,7 @@ from aiokafka.codec import lz4_encode, snappy_encode, zstd_encode
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stream_ensemble.core.tasks.classification import Classes
 from stream_ensemble.errors import RecordError
 from stream_ensemble.kafka.chunks import UnreadableBatch
 from stream_ensemble.kafka.decode_predictions import PredictionReader
@@ -20,8 +21,8 @@ from stream_ensemble.kafka.raw_batches import opened, plain_records
 from stream_ensemble.kafka.unpacking import MOST, unpacked
 from tests.raw_records import GZIP, LOG_APPEND_TIME, LZ4, SNAPPY, ZSTD, batch, chunk, record, varint
 
-READER = PredictionReader(["a"], [0], 2, 1e-6)
-PURE = PredictionReader(["a"], [0], 2, 1e-6)
+READER = PredictionReader(["a"], [0], Classes(("x", "y"), 1e-6))
+PURE = PredictionReader(["a"], [0], Classes(("x", "y"), 1e-6))
 PURE.compiled = None
 
 

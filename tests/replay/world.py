@@ -61,7 +61,7 @@ class World:
             ensembles={
                 name: config.Ensemble(
                     members=list(schedule.members),
-                    task=config.Classification(classes=[f"class{c}" for c in range(schedule.classes)]),
+                    task=config.Task(classes=[f"class{c}" for c in range(schedule.classes)]),
                     partitions=PARTITIONS,
                     deadline_ms=DEADLINE_MS,
                 )

@@ -368,9 +368,13 @@ BUGS: dict[str, Bug] = {
     "duplicate label check dropped": Bug(
         matching, "_take_label", rewritten("before is not None and new.place <= before.place", "False")
     ),
-    "correction counted as a new label": Bug(matching, "_charges", rewritten("before is None,", "True,")),
+    "correction counted as a new label": Bug(
+        matching, "_learn", rewritten("return back, added._replace(first=False)", "return back, added")
+    ),
     "correction does not take the old label back": Bug(
-        matching, "_charges", rewritten("if before is None:", "if True:")
+        matching,
+        "_learn",
+        rewritten("return back, added._replace(first=False)", "return (added._replace(first=False),)"),
     ),
     "Redis marker not checked": Bug(WeightsPublisher, "check", _never_looked),
 }

@@ -17,6 +17,7 @@ from stream_ensemble.core.labels.matching import Charge, give_up_orphans, take_l
 from stream_ensemble.core.labels.parts import Parts
 from stream_ensemble.core.learning.contribution import Contribution, to_bytes
 from stream_ensemble.core.learning.control import NOTHING
+from stream_ensemble.core.tasks.classification import Classes
 from stream_ensemble.kafka.chunks import Chunk, Columns
 from stream_ensemble.learner import answers
 from stream_ensemble.learner.applied_topic import decode_applied, is_trial
@@ -88,7 +89,7 @@ class LabelsCheck:
         for record, appended in zip(fused.records, fused.appended.tolist(), strict=True):
             answers.take(changes, rules, record, record.offset, appended)
             until = max(until, appended)
-        reader = FeedbackReader(self._topics.feedback, number, PARTITIONS, len(CLASSES), 1e-3)
+        reader = FeedbackReader(self._topics.feedback, number, PARTITIONS, Classes(CLASSES))
         found = reader.read(self._columns(self._topics.feedback, number))
         charges = [
             *take_labels(changes, rules, found.here, until),

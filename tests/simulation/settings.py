@@ -58,7 +58,7 @@ def settings(variant: int) -> config.Settings:
         ensembles={
             NAME: config.Ensemble(
                 members=list(MEMBERS),
-                task=config.Classification(classes=list(CLASSES)),
+                task=config.Task(classes=list(CLASSES)),
                 partitions=PARTITIONS,
                 deadline_ms=DEADLINE_MS,
                 silence_after_ms=1500,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stream_ensemble.config import Classification, Learning
+from stream_ensemble.config import Learning, Task
 from stream_ensemble.core.learning.calibration import GRID, KNOTS, LOSSES, calibration_of, losses
 from stream_ensemble.core.learning.choose import make
 from stream_ensemble.core.learning.contribution import Contribution, to_bytes
@@ -13,7 +13,7 @@ from stream_ensemble.stores.contributions import Order, Stored
 from stream_ensemble.stores.credit_snapshot import Pool
 
 MEMBERS = ("a", "b")
-TASK = Classification(classes=["x", "y"])
+TASK = Task(classes=["x", "y"])
 ON, OFF = (make(Learning(algorithm="ml_poly", calibration=on), TASK, MEMBERS) for on in (True, False))
 
 

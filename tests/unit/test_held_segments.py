@@ -269,7 +269,7 @@ async def test_redis_away_while_a_segment_is_asked_for_is_no_error() -> None:
 async def test_segments_are_held_where_something_is_learned(algorithm: str, held: bool) -> None:
     ensemble = config.Ensemble(
         members=list(MEMBERS),
-        task=config.Classification(classes=["x", "y"]),
+        task=config.Task(classes=["x", "y"]),
         learning=msgspec.convert({"algorithm": algorithm}, config.Learning),
     )
     view = view_of(config.Settings(ensembles={"e": ensemble}), "e")

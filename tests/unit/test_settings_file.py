@@ -81,7 +81,7 @@ def test_a_minimal_file_gets_the_defaults_of_config() -> None:
         ("timeout_s = inf", "[redis]", "redis.timeout_s = inf: expected a number > 0 and <= 60"),
         ("timeout_s = nan", "[redis]", "redis.timeout_s = nan: expected a number > 0 and <= 60"),
         ("half_life = inf", "[ensembles.digits.learning]", "half_life = inf: expected a finite number"),
-        ("prior = [0.5, nan, 0.5]", "[ensembles.digits]", "digits.prior[1] = nan: expected a number >= 0"),
+        ("prior = [0.5, nan, 0.5]", "[ensembles.digits]", "digits.prior[1] = nan: expected a finite number"),
         ('log_level = "debug"', "[worker]", 'worker.log_level = "debug": expected one of "DEBUG", "ERROR"'),
         (
             'bootstrap_servers = ["a..b:1"]',
@@ -221,7 +221,7 @@ def test_a_wrong_setting_is_named_with_its_value_and_what_is_expected(
         (
             'classes = ["cat", "dog", "other"]',
             "",
-            "ensembles.digits.task.classes: missing; expected a list of 2 to",
+            "ensembles.digits.task.classes = []: expected at least 2 with kind classification",
         ),
         ("[ensembles.digits]", '[ensembles."a b"]', 'ensembles."a b": expected a name of 1 to 64 letters'),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from stream_ensemble.config import Classification, Ensemble, Settings, Topics
+from stream_ensemble.config import Ensemble, Settings, Task, Topics
 from stream_ensemble.kafka.topology import (
     ActualTopic,
     WantedTopic,
@@ -16,7 +16,7 @@ from stream_ensemble.kafka.topology import (
 )
 from stream_ensemble.kafka.topology_findings import topic_findings
 
-ENSEMBLE = Ensemble(members=["a", "b"], task=Classification(classes=["no", "yes"]), partitions=2)
+ENSEMBLE = Ensemble(members=["a", "b"], task=Task(classes=["no", "yes"]), partitions=2)
 
 
 def settings(**topics: str) -> Settings:

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from stream_ensemble.cli.audit import rows
 from stream_ensemble.cli.audit.rows import Rows, checksum, hashes, place, table
-from stream_ensemble.columnar import feedbacks, fuseds, prediction_arrays, predictions
+from stream_ensemble.columnar import feedbacks, fuseds, part_feedbacks, prediction_arrays, predictions
 from stream_ensemble.columnar.forms import form_of
 from stream_ensemble.columnar.fused_messages import records
 from stream_ensemble.columnar.prediction_batch import PredictionBatch
 from stream_ensemble.core.join.records import NO_TIME, Answer, Cause, Status
+from stream_ensemble.core.labels.keys import BETWEEN
 from stream_ensemble.core.learning.control import checked
 from stream_ensemble.errors import RecordError
 from stream_ensemble.messages import (
@@ -33,6 +34,7 @@ from stream_ensemble.messages import (
     Feedback,
     Forwarded,
     Fused,
+    PartFeedback,
     Prediction,
     Request,
     Trial,
@@ -44,6 +46,7 @@ FORMS = (FORMAT_COLUMNS, FORMAT_ARRAYS)
 _prediction = msgspec.json.Decoder(Prediction).decode
 _request = msgspec.json.Decoder(Request).decode
 _feedback = msgspec.json.Decoder(Feedback).decode
+_part_feedback = msgspec.json.Decoder(PartFeedback).decode
 _control = msgspec.json.Decoder(Control).decode
 _trial = msgspec.json.Decoder(Trial).decode
 _fused = msgspec.json.Decoder(Fused).decode
@@ -189,23 +192,29 @@ def read_requests(chunk: Iterable[tuple[Any, int, int]]) -> Read:
     return _read_singles(chunk, _request)
 
 
-def read_feedback(chunk: Iterable[tuple[Any, int, int]]) -> Read:
-    """Labels, in any form; control records among them are none."""
-    unpack = {FORMAT_COLUMNS: feedbacks.unpack, FORMAT_ARRAYS: feedbacks.unpack_arrays}
+def read_feedback(chunk: Iterable[tuple[Any, int, int]], *, of_parts: bool = False) -> Read:
+    """Labels, in any form; control records among them are none.
+
+    Args:
+        of_parts: are they each about a part of a request?
+    """
+    forms = part_feedbacks if of_parts else feedbacks
+    unpack = {FORMAT_COLUMNS: forms.unpack, FORMAT_ARRAYS: forms.unpack_arrays}
+    decode = _part_feedback if of_parts else _feedback
 
     def rows_of(record: Any) -> Iterable[tuple[int, Any]]:
         form = form_of(record, FORMS)
         if form is None:
-            return _label_in(record.value or b"")
+            return _label_in(record.value or b"", decode)
         batch = unpack[form](record.value or b"")
         return [(r, None if r in batch.wrong else batch.message(r)) for r in range(len(batch))]
 
     return _read_rows(chunk, rows_of)
 
 
-def _label_in(value: bytes) -> list[tuple[int, Any]]:
+def _label_in(value: bytes, decode: Callable[[bytes], Any]) -> list[tuple[int, Any]]:
     try:
-        return [(0, _feedback(value))]
+        return [(0, decode(value))]
     except UNREADABLE:
         # One that is not understood is dead-lettered as a label would be.
         if _is_trial(value):
@@ -336,10 +345,12 @@ def late_rows(chunk: Iterable[tuple[Any, int, int]], topics: Sequence[str], part
 
 def applied_rows(chunk: Iterable[tuple[Any, int, int]], feedback: str, number: int) -> Rows:
     """Applied records as rows; a tombstone is a label given up."""
-    ids, columns = [], []
+    ids, parts, columns = [], [], []
     for record, offset, _ in chunk:
         if record.value is None:
-            ids.append(bytes(record.key or b""))
+            request_id, _, part = bytes(record.key or b"").partition(BETWEEN)
+            ids.append(request_id)
+            parts.append(part.decode("utf-8", "replace") or None)
             columns.append((place(0, offset), rows.NOWHERE, 0, 0, 0, 0, False, True))
             continue
         try:
@@ -349,6 +360,7 @@ def applied_rows(chunk: Iterable[tuple[Any, int, int]], feedback: str, number: i
         topic, partition, *at = said.origin
         origin = place(number, *at) if topic == feedback else rows.NOWHERE
         ids.append(said.request_id.encode())
+        parts.append(said.part)
         columns.append(
             (
                 place(0, offset),
@@ -367,6 +379,7 @@ def applied_rows(chunk: Iterable[tuple[Any, int, int]], feedback: str, number: i
     return table(
         rows.APPLIED,
         hashes(ids),
+        part=rows.part_hashes(parts),
         place=np.array(places, np.uint64),
         origin=np.array(origins, np.uint64),
         partition=partitions,
@@ -409,7 +422,14 @@ def ids_in(record: Any) -> list[str]:
         form = form_of(record, FORMS)
         if form is None:
             return [_id_of(value).request_id]
-        for unpack in (_UNPACK[form], feedbacks.unpack, feedbacks.unpack_arrays, fuseds.unpack):
+        for unpack in (
+            _UNPACK[form],
+            feedbacks.unpack,
+            feedbacks.unpack_arrays,
+            part_feedbacks.unpack,
+            part_feedbacks.unpack_arrays,
+            fuseds.unpack,
+        ):
             try:
                 return [each.decode("utf-8", "replace") for each in unpack(value).ids]
             except (*UNREADABLE, RecordError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_ensemble.cli.audit.requests import firsts, numbered
+from stream_ensemble.cli.audit.requests import firsts, numbered, numbered_pairs
 from stream_ensemble.cli.audit.rows import Rows
 from stream_ensemble.cli.audit.spill import Bucket
 from stream_ensemble.cli.audit.tally import Offence, Tally
@@ -23,7 +23,13 @@ def judge(bucket: Bucket, partition: int, generation: int = 0) -> Tally:
     """
     tally = Tally()
     feedback, applied, fused = bucket["feedback"], bucket["applied"], bucket["fused"]
-    (of_label, of_applied, of_fused), count = numbered([feedback, applied, fused])
+    (request_of_label, request_of_applied, of_fused), requests = numbered([feedback, applied, fused])
+    # A request of parts has a label for each: what they are numbered by is the pair.
+    (of_label, of_applied), count = numbered_pairs(
+        [(request_of_label, feedback["part"]), (request_of_applied, applied["part"])]
+    )
+    request_of = np.zeros(count, np.int64)
+    request_of[of_label], request_of[of_applied] = request_of_label, request_of_applied
     current = np.full(count, -1, np.int64)
     if len(applied):
         # The last word on each request: places count down from the end.
@@ -35,10 +41,11 @@ def judge(bucket: Bucket, partition: int, generation: int = 0) -> Tally:
     ours = np.zeros(count, np.bool_)
     ours[stands] = applied["generation"][current[stands]] == generation
     first = np.flatnonzero(firsts(of_fused, fused["place"]))
-    teaches = np.zeros(count, np.bool_)
+    teaches = np.zeros(requests, np.bool_)
     teaches[of_fused[first]] = fused["teaches"][first]
-    perhaps = np.ones(count, np.bool_)
+    perhaps = np.ones(requests, np.bool_)
     perhaps[of_fused[first]] = fused["teaches"][first] & ~fused["judged"][first]
+    teaches, perhaps = teaches[request_of], perhaps[request_of]
     perhaps |= teaches & ~ours
     tally.counts["labels-learned"] += int(learned.sum())
     tally.counts["taught"] += int((learned & teaches & ~perhaps).sum())

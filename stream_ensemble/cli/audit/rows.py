@@ -58,10 +58,12 @@ FUSED = np.dtype(
 #: One output inside the fused record at ``fused``, and where its prediction is said to stand.
 COMPONENT = np.dtype([*_ID, ("place", "<u8"), ("fused", "<u8"), ("outputs", "<u8"), ("member", "<u2")])
 LATE = np.dtype([*_ID, ("place", "<u8")])
-#: ``origin``: the partition and place it was first written at.
+#: ``part``: of the request, by a hash; 0: the whole. ``origin``: the partition and place it was first written
+#: at.
 FEEDBACK = np.dtype(
     [
         *_ID,
+        ("part", "<u8"),
         ("place", "<u8"),
         ("origin", "<u8"),
         ("partition", "<u4"),
@@ -74,6 +76,7 @@ FEEDBACK = np.dtype(
 APPLIED = np.dtype(
     [
         *_ID,
+        ("part", "<u8"),
         ("place", "<u8"),
         ("origin", "<u8"),
         ("partition", "<u4"),
@@ -126,6 +129,18 @@ def hashes(ids: Sequence[bytes]) -> Rows:
     blake2b = hashlib.blake2b
     joined = b"".join([blake2b(each, digest_size=16).digest() for each in ids])
     return np.frombuffer(joined, np.dtype(_ID))
+
+
+def part_hashes(parts: Sequence[str | None]) -> NDArray[np.uint64]:
+    """64 bits of each of N parts of requests; 0 for None, the whole."""
+    known = {part: _part_hash(part) for part in set(parts)}
+    return np.array([known[part] for part in parts], np.uint64)
+
+
+def _part_hash(part: str | None) -> int:
+    if part is None:
+        return 0
+    return int.from_bytes(hashlib.blake2b(part.encode(), digest_size=8).digest(), "little")
 
 
 def checksum(output: Iterable[float]) -> int:

@@ -23,6 +23,7 @@ from stream_ensemble.cli.audit.tally import Offence, Tally
 from stream_ensemble.cli.audit.terms import SilenceFinder, Terms
 from stream_ensemble.core.join.records import NO_TIME
 from stream_ensemble.core.partitioning import partitions_of
+from stream_ensemble.core.tasks.choose import domain_of
 from stream_ensemble.kafka.tail import LogReader
 
 Chunk = list[tuple[Any, int, int]]
@@ -76,6 +77,7 @@ class Audit:
         self._members = {name: number for number, name in enumerate(config.everyone(ensemble))}
         self._dead: dict[TopicPartition, NDArray[np.uint64]] = {}
         self._moved = Buckets(_made(folder / "moved"), {"moved": rows.MOVED})
+        self.parts = domain_of(ensemble.task).parts
         self.reasons: Counter[str] = Counter()
 
     async def run(self) -> AsyncIterator[tuple[int, Tally]]:
@@ -248,7 +250,7 @@ class _Partition:
     async def _read_feedback(self, tp: TopicPartition) -> None:
         number = self._audit._topics.number(tp.topic)
         async for chunk in self._audit.chunks(tp):
-            read = decoding.read_feedback(chunk)
+            read = decoding.read_feedback(chunk, of_parts=bool(self._audit.parts))
             it = self._sorted_out(tp, read, "labels")
             own = it.own
             origins, partitions = it.places.copy(), np.full(len(it.places), self._partition)
@@ -261,6 +263,7 @@ class _Partition:
             made = table(
                 rows.FEEDBACK,
                 hashes([read.ids[row] for row in own.tolist()]),
+                part=rows.part_hashes([self._part(read.messages[row]) for row in own.tolist()]),
                 place=it.places[own],
                 origin=origins[own],
                 partition=partitions[own],
@@ -270,6 +273,14 @@ class _Partition:
                 decided=it.decided[own],
             )
             self._buckets.add("feedback", made)
+
+    def _part(self, label: Any) -> str | None:
+        """Name of the part a label is about; it may say its number."""
+        parts = self._audit.parts
+        if not parts:
+            return None
+        said = label.part
+        return str(parts[said] if isinstance(said, int) and said < len(parts) else said)
 
     async def _read_applied(self, tp: TopicPartition) -> None:
         names = self._audit._topics.names

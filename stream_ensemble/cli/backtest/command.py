@@ -51,6 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--calibrate", action="store_true", help="calibrate the fused probabilities by the labels too")
     add("--segments", metavar="COLUMN", help="column of FILE that names each request's segment")
     add("--taus", type=_numbers, metavar="A,B,...", help="quantiles that an output holds, for pinball")
+    add(
+        "--parts",
+        type=lambda text: text.split(","),
+        default=(),
+        metavar="A,B,...",
+        help="classes or horizons in the order of an output, where recorded labels are about them by name",
+    )
     add("--half-life", default="500", metavar="N", help="labels, or none; for ml_poly and best_single")
     add("--floor", type=float, default=0.01, help="share of the weight spread evenly")
     add("--rate", type=float, default=DEFAULT_RATE, help="step length of ewa and softmax_gradient")
@@ -96,7 +103,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _recording(args: argparse.Namespace) -> tuple[Recording, Loss]:
-    raw = files.read(args.file)
+    raw = files.read(args.file, args.parts)
     if args.taus is not None:
         raw = replace(raw, taus=args.taus)
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,11 @@ from stream_ensemble.cli.backtest.recording import Raw
 from stream_ensemble.errors import SettingsError
 
 
-def read(path: Path) -> Raw:
+def read(path: Path, parts: Sequence[str] = ()) -> Raw:
     """What stands in the file, by its suffix.
+
+    Args:
+        parts: names of the parts that labels of recorded topics are about, in the order of the outputs.
 
     Raises:
         SettingsError: it is not there, cannot be read, or is of another kind.
@@ -24,6 +27,8 @@ def read(path: Path) -> Raw:
     if path.suffix not in READERS:
         raise SettingsError(f"{path}: expected a file that ends in {', '.join(READERS)}")
     try:
+        if path.suffix == ".jsonl" and topics.holds_messages(path):
+            return topics.read_messages(path, parts)
         return READERS[path.suffix](path)
     except FileNotFoundError:
         raise SettingsError(f"{path}: no such file") from None
@@ -63,8 +68,6 @@ def _csv(path: Path) -> Raw:
 
 
 def _jsonl(path: Path) -> Raw:
-    if topics.holds_messages(path):
-        return topics.read_messages(path)
     return tables.raw(tables.jsonl_columns(path))
 
 

@@ -1,8 +1,8 @@
 """What is kept of a fused record until a label comes: the outputs and the credit it was made with.
 
 It is read once, when it comes, and kept as numbers behind what answers alike have in common: a quarter of the
-record, and a label finds it without reading JSON. What cannot be read, or has numbers that are no
-probabilities, is kept as it came, for its label to say so: of the others a label looks at the head alone.
+record, and a label finds it without reading JSON. What cannot be read, or has numbers that no output of the
+task has, is kept as it came, for its label to say so: of the others a label looks at the head alone.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from stream_ensemble.core.learning import credit_block
 from stream_ensemble.errors import RecordError, StateError
 from stream_ensemble.messages import UNREADABLE, Credit, CreditBlock, Name
 
-#: Of an output that sums to 1 within the largest tolerance there is.
-LARGEST = 1.5
+#: The smallest and the largest number that an output of a task has, see ``Domain.bounds``.
+Bounds = tuple[float, float]
 #: Stands in a fused record's bytes exactly when it carries credit blocks (or, harmlessly, by chance).
 _CARRIES_BLOCKS = b'"blocks"'
 #: No JSON begins with such a byte; a map in MessagePack, in which older versions kept rows, does.
@@ -89,6 +89,8 @@ def rows_kept(
     credit: Credit | None,
     shadow: tuple[str, ...] = (),
     warm: dict[str, float] | None = None,
+    *,
+    bounds: Bounds,
 ) -> list[bytes]:
     """What ``Answer.value`` is for each row of a columnar fused record.
 
@@ -101,17 +103,17 @@ def rows_kept(
     before = _before(Head(members, classes, segment, credit, shadow, warm))
     numbers = np.ascontiguousarray(outputs, "<f8").reshape(rows, -1)
     kept = [before + row.tobytes() for row in numbers]
-    for row in np.flatnonzero(((numbers < 0.0) | (numbers > LARGEST)).any(axis=1)).tolist():
+    for row in np.flatnonzero(((numbers < bounds[0]) | (numbers > bounds[1])).any(axis=1)).tolist():
         components = dict(zip(members, outputs[row].tolist(), strict=True))
         kept[row] = _encode_row(_Written(components, segment, credit, shadow, warm))
     return kept
 
 
-def _packed(found: _Written) -> bytes | None:
-    """What is kept of a single one; None where its outputs are not of one length, or no probabilities."""
+def _packed(found: _Written, bounds: Bounds) -> bytes | None:
+    """What is kept of a single one; None where its outputs are not of one length, or out of bounds."""
     outputs = found.components.values()
     lengths = set(map(len, outputs))
-    if len(lengths) > 1 or any(min(x) < 0.0 or max(x) > LARGEST for x in outputs if x):
+    if len(lengths) > 1 or any(min(x) < bounds[0] or max(x) > bounds[1] for x in outputs if x):
         return None
     classes = lengths.pop() if lengths else 0
     before = _before_single(found, tuple(found.components), classes)
@@ -202,7 +204,7 @@ def _written(answer: Answer) -> _Written:
         raise RecordError("fused-unreadable", detail) from error
 
 
-def keep_answer(changes: Changes, request_id: str, answer: Answer) -> Answer:
+def keep_answer(changes: Changes, bounds: Bounds, request_id: str, answer: Answer) -> Answer:
     """Keep a single fused record and the credit blocks in it and teach nothing: what a refill of the store
     needs. Returns what is kept of it.
 
@@ -217,7 +219,7 @@ def keep_answer(changes: Changes, request_id: str, answer: Answer) -> Answer:
     else:
         if found.credit is not None and found.credit.blocks:
             _keep_blocks(changes, found.credit.blocks, answer.appended)
-        packed = _packed(found)
+        packed = _packed(found, bounds)
         if packed is not None:
             answer = Answer(answer.offset, answer.appended, packed)
     changes.answers[request_id] = answer

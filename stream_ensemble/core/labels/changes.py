@@ -21,10 +21,10 @@ class Changes:
     Attributes:
         answers: fused records read.
         blocks: credit blocks read, each with the newest append time (ms) at which a record carried it.
-        verdicts: what became of labels; None: a parked label that was given up.
+        verdicts: what became of labels, by label key; None: a parked label that was given up.
         dead: labels for the dead-letter topic.
         late: what shadows said of requests after their end, by request id and member.
-        unparked: labels that are stored as parked and are so no more, with their append time (ms).
+        unparked: labels that are stored as parked and are so no more, by key, with their append time (ms).
         sound: heads of answers that labels can be charged against, by their bytes, with the generation.
         counts: what happened, by word, for the metrics.
     """
@@ -51,30 +51,30 @@ class Changes:
         at_hand = self._at_hand.get(request_id)
         return self._stored.answer(request_id) if at_hand is None else at_hand[1]
 
-    def verdict(self, request_id: str) -> Verdict | None:
+    def verdict(self, key: str) -> Verdict | None:
         """See ``Known``."""
-        if request_id in self.verdicts:
-            return self.verdicts[request_id]
-        at_hand = self._at_hand.get(request_id)
-        return self._stored.verdict(request_id) if at_hand is None else at_hand[0]
+        if key in self.verdicts:
+            return self.verdicts[key]
+        at_hand = self._at_hand.get(key)
+        return self._stored.verdict(key) if at_hand is None else at_hand[0]
 
-    def look_up(self, request_ids: Sequence[str]) -> list[tuple[Verdict | None, Answer | None]]:
+    def look_up(self, keys: Sequence[str]) -> list[tuple[Verdict | None, Answer | None]]:
         """See ``Known``."""
-        with self.at_hand(request_ids):
-            return [self.known(request_id) for request_id in request_ids]
+        with self.at_hand(keys):
+            return [self.known(key) for key in keys]
 
-    def known(self, request_id: str) -> tuple[Verdict | None, Answer | None]:
+    def known(self, key: str) -> tuple[Verdict | None, Answer | None]:
         """The same of one."""
-        at_hand = self._at_hand.get(request_id)
+        at_hand = self._at_hand.get(key)
         if at_hand is None:
-            return self.verdict(request_id), self.answer(request_id)
+            return self.verdict(key), self.answer(key)
         verdict, answer = at_hand
-        return self.verdicts.get(request_id, verdict), self.answers.get(request_id, answer)
+        return self.verdicts.get(key, verdict), self.answers.get(key, answer)
 
     @contextmanager
-    def at_hand(self, request_ids: Sequence[str]) -> Iterator[None]:
+    def at_hand(self, keys: Sequence[str]) -> Iterator[None]:
         """Look all of these up in what is stored at once, for as long as this lasts: one by one is slow."""
-        self._at_hand = dict(zip(request_ids, self._stored.look_up(request_ids), strict=True))
+        self._at_hand = dict(zip(keys, self._stored.look_up(keys), strict=True))
         try:
             yield
         finally:
@@ -94,15 +94,15 @@ class Changes:
     def parked(self, appended_before: int, limit: int) -> list[tuple[str, Verdict]]:
         """See ``Known``."""
         here = [
-            (request_id, verdict)
-            for request_id, verdict in self.verdicts.items()
+            (key, verdict)
+            for key, verdict in self.verdicts.items()
             if verdict is not None and not verdict.learned and verdict.appended < appended_before
         ]
         # So many more because each change may hide a stored one.
         stored = [
-            (request_id, verdict)
-            for request_id, verdict in self._stored.parked(appended_before, limit + len(self.verdicts))
-            if request_id not in self.verdicts
+            (key, verdict)
+            for key, verdict in self._stored.parked(appended_before, limit + len(self.verdicts))
+            if key not in self.verdicts
         ]
         return heapq.nsmallest(limit, here + stored, key=lambda item: item[1].appended)
 
@@ -124,19 +124,19 @@ class Changes:
         if trial.member not in self.trials(trial.request_id):
             self.late.setdefault(trial.request_id, {})[trial.member] = trial
 
-    def decide(self, request_id: str, verdict: Verdict | None) -> None:
-        """Set what became of a request's label."""
-        self.decide_after(self.verdict(request_id), request_id, verdict)
+    def decide(self, key: str, verdict: Verdict | None) -> None:
+        """Set what became of the label of a key."""
+        self.decide_after(self.verdict(key), key, verdict)
 
-    def decide_after(self, before: Verdict | None, request_id: str, verdict: Verdict | None) -> None:
+    def decide_after(self, before: Verdict | None, key: str, verdict: Verdict | None) -> None:
         """The same where it is known that ``before`` is what stands: that spares a look into the store."""
         if before is not None and not before.learned:
             self._parked_more -= 1
-            if request_id not in self.verdicts:
-                self.unparked[request_id] = before.appended
+            if key not in self.verdicts:
+                self.unparked[key] = before.appended
         if verdict is not None and not verdict.learned:
             self._parked_more += 1
-        self.verdicts[request_id] = verdict
+        self.verdicts[key] = verdict
 
     def rest_on(self, stored: Known) -> None:
         """Rest on something else that knows the same: the store, once what was between has been written."""

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 
-from stream_ensemble.messages import CreditBlock, Label, Source, Trial
+from stream_ensemble.messages import AnyLabel, CreditBlock, Source, Trial
 
 
 class Answer(NamedTuple):
@@ -29,7 +29,7 @@ class Feedback(NamedTuple):
     """
 
     request_id: str
-    label: Label
+    label: AnyLabel
     revision: int
     weight: float
     appended: int
@@ -38,10 +38,11 @@ class Feedback(NamedTuple):
 
 
 class Verdict(Struct, frozen=True, array_like=True, gc=False):
-    """What became of a request's newest label: learned, or parked until its fused record comes.
+    """What became of the newest label of a request, or of a part of it: learned, or parked until its fused
+    record comes.
 
-    ``label`` is the class's name. ``record`` (see ``Feedback.original``) is kept while parked: the label may
-    still have to go to dead-letter.
+    ``label`` is the class's name, or what the part is said to be. ``record`` (see ``Feedback.original``) is
+    kept while parked: the label may still have to go to dead-letter.
     """
 
     learned: bool
@@ -55,7 +56,7 @@ class Verdict(Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def place(self) -> tuple[int, int, Source]:
-        """Decides between two labels of one request: revision, then append time, then origin."""
+        """Decides between two labels of the same: revision, then append time, then origin."""
         return self.revision, self.appended, self.origin
 
 
@@ -71,18 +72,21 @@ class DeadLabel(NamedTuple):
 
 
 class Known(Protocol):
-    """What is known of requests and credit: the local store, or the changes since its last flush over it."""
+    """What is known of requests and credit: the local store, or the changes since its last flush over it.
+
+    Verdicts go by label key (see ``keys``), the rest by request id.
+    """
 
     def answer(self, request_id: str) -> Answer | None:
         """The fused record of a request."""
         ...
 
-    def verdict(self, request_id: str) -> Verdict | None:
-        """What became of its newest label."""
+    def verdict(self, key: str) -> Verdict | None:
+        """What became of the newest label of a key."""
         ...
 
-    def look_up(self, request_ids: Sequence[str]) -> list[tuple[Verdict | None, Answer | None]]:
-        """Both of many requests at once."""
+    def look_up(self, keys: Sequence[str]) -> list[tuple[Verdict | None, Answer | None]]:
+        """Both of many keys at once; no answer has the key of a part."""
         ...
 
     def block(self, digest: str) -> CreditBlock | None:

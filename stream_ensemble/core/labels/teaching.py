@@ -192,7 +192,7 @@ def _labelled(charges: Sequence[Charge], members: tuple[str, ...], clock: float)
     return Labelled(
         outputs=outputs,
         awake=awake,
-        labels=np.array([one.label for one in charges], np.int64),
+        labels=np.array([one.label for one in charges]),
         scale=np.array([one.sign * one.weight for one in charges], np.float64),
         clock=clock,
     )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from stream_ensemble.core.learning.algorithm import Labelled
 from stream_ensemble.core.learning.contribution import PER_ARM, Contribution, Vector, discount, merged
+from stream_ensemble.core.learning.losses import LogLoss, Loss
 from stream_ensemble.core.learning.pooling import mean_of, pooled_once
 
 Floats = NDArray[np.float64]
@@ -52,6 +53,7 @@ class Additive(ABC, Generic[Mixing]):
 
     Attributes:
         half_lives: by array name, labels until an old increment counts half; absent or None: not discounted.
+        loss: of the fused output; of no account where no label moves anything.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Additive(ABC, Generic[Mixing]):
     linear = True
     members: tuple[str, ...]
     half_lives: Mapping[str, float | None]
+    loss: Loss = LogLoss()
 
     @abstractmethod
     def credits(self, sums: Mapping[str, Floats], maxima: Mapping[str, Floats]) -> Floats:

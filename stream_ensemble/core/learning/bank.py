@@ -93,8 +93,8 @@ class Bank(Additive[Mixed]):
         top_half_life: float | None = None,
         floor: float = 0.01,
     ) -> None:
-        self._loss = loss or LogLoss()
-        probabilities = isinstance(self._loss, LogLoss)
+        self.loss = loss or LogLoss()
+        probabilities = isinstance(self.loss, LogLoss)
         if arms is None:
             arms = LINEAR_ARMS + GEOMETRIC_ARMS if probabilities else LINEAR_ARMS
         if top_half_life is None:
@@ -191,9 +191,9 @@ class Bank(Additive[Mixed]):
     def taught(self, mixing: Mixed, labelled: Labelled) -> Increments:
         """See ``Additive``."""
         weights, awake, labels = mixing.weights, labelled.awake, labelled.labels
-        points = self._loss.points(labelled.outputs, labels)
+        points = self.loss.points(labelled.outputs, labels)
         means = self._linear + 1
-        r = regrets(self._loss, points, weights[:, : self._linear], awake, labels)
+        r = regrets(self.loss, points, weights[:, : self._linear], awake, labels)
         of_arms = np.matmul(weights[:, :means], points)
         if mixing.logs is not None and mixing.pools is not None:
             more = geometric.regrets(mixing.logs, mixing.pools, weights[:, means:], self._taus, awake, labels)
@@ -201,7 +201,7 @@ class Bank(Additive[Mixed]):
             truth = mixing.pools[:, labels.astype(np.int64), np.arange(len(labels))].T
             of_arms = np.concatenate([of_arms, truth[..., None]], axis=1)
         somebody = np.broadcast_to(awake.any(axis=1, keepdims=True), of_arms.shape[:2])
-        r_top = regrets(self._loss, of_arms, mixing.top[:, None], somebody, labels)[:, 0]
+        r_top = regrets(self.loss, of_arms, mixing.top[:, None], somebody, labels)[:, 0]
         return self._named(r, r_top)
 
     @staticmethod

@@ -24,6 +24,7 @@ class Beside(Additive[Mixing]):
         self.name = inner.name
         self.members = inner.members
         self.linear = inner.linear
+        self.loss = inner.loss
         self.half_lives = {**inner.half_lives, **half_lives}
         self.inner = inner
 

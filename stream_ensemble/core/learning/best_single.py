@@ -36,7 +36,7 @@ class BestSingle(AdditiveMean):
     ) -> None:
         self.members = members
         self.half_lives = {"R": half_life}
-        self._loss = loss or LogLoss()
+        self.loss = loss or LogLoss()
 
     def credits(self, sums: Mapping[str, Floats], maxima: Mapping[str, Floats]) -> Floats:
         """See ``Additive``."""
@@ -52,5 +52,5 @@ class BestSingle(AdditiveMean):
         """See ``Additive``."""
         awake = labelled.awake
         even = awake / np.maximum(awake.sum(axis=1, keepdims=True), 1)
-        r = own_regrets(self._loss, labelled.outputs, even, awake, labelled.labels)
+        r = own_regrets(self.loss, labelled.outputs, even, awake, labelled.labels)
         return Increments({"R": r}, {})

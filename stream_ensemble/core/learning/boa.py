@@ -42,7 +42,7 @@ class BOA:
     def __init__(self, members: tuple[str, ...], floor: float = 0.0, loss: Loss | None = None) -> None:
         self.members = members
         self._floor = floor
-        self._loss = loss or LogLoss()
+        self.loss = loss or LogLoss()
 
     def merge(self, parts: Sequence[Contribution]) -> Contribution:
         """See ``Algorithm``.
@@ -82,9 +82,9 @@ class BOA:
         """
         if (labelled.scale < 0).any():
             raise StateError("boa is not order-free: it cannot take a label back")
-        points = self._loss.points(labelled.outputs, labelled.labels)
+        points = self.loss.points(labelled.outputs, labelled.labels)
         weights = self.pool(credit, labelled.awake)[:, None]
-        rows = regrets(self._loss, points, weights, labelled.awake, labelled.labels)[:, 0]
+        rows = regrets(self.loss, points, weights, labelled.awake, labelled.labels)[:, 0]
         absent = np.zeros(len(part.members))
         L, V, B = (part.sums.get("L", absent), part.sums.get("V", absent), part.maxima.get("B", absent))
         L, V, B = L.copy(), V.copy(), B.copy()

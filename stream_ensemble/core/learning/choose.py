@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stream_ensemble.config import Classification, Learning
+from stream_ensemble.config import Learning, Task
 from stream_ensemble.core.learning.ada_normal_hedge import AdaNormalHedge
 from stream_ensemble.core.learning.additive import Additive
 from stream_ensemble.core.learning.algorithm import Algorithm
@@ -21,11 +21,12 @@ from stream_ensemble.core.learning.dorm import DORM
 from stream_ensemble.core.learning.ewa import EWA
 from stream_ensemble.core.learning.fixed import Fixed
 from stream_ensemble.core.learning.guardrail import WithLosses
-from stream_ensemble.core.learning.losses import LogLoss, Loss
+from stream_ensemble.core.learning.losses import Loss
 from stream_ensemble.core.learning.ml_poly import MLPoly
 from stream_ensemble.core.learning.softmax_gradient import SoftmaxGradient
 from stream_ensemble.core.learning.trial import WithTrials
 from stream_ensemble.core.learning.uniform import uniform
+from stream_ensemble.core.tasks.choose import domain_of
 from stream_ensemble.errors import SettingsError
 
 #: The step length where none is given: measured under log loss, see benchmarks/learning.
@@ -33,6 +34,8 @@ DEFAULT_RATE = 0.05
 
 #: Those that no label moves: a segment of theirs would be the whole.
 LEARN_NOTHING = frozenset({"uniform", "fixed"})
+#: Those that depend on the scale of the loss.
+NEEDS_LOG_LOSS = frozenset({"ewa", "softmax_gradient", "ada_normal_hedge"})
 #: Those that a live ensemble is refused, and why.
 ORDER_DEPENDENT = frozenset({"boa"})
 NEEDS_ORDER = (
@@ -88,25 +91,26 @@ def named(name: str, members: tuple[str, ...], loss: Loss, options: Options) -> 
     return ALGORITHMS[name](members, loss, options)
 
 
-def make(learning: Learning, task: Classification, members: tuple[str, ...]) -> Additive[Any]:
+def make(learning: Learning, task: Task, members: tuple[str, ...]) -> Additive[Any]:
     """The algorithm of these settings for K members, for a live ensemble.
 
     Raises:
         SettingsError: the settings name an algorithm that is not there, or one that is not order-free: a
             live ensemble learns labels in groups, in several partitions, and takes them back.
     """
+    loss = domain_of(task).loss
     options = Options(learning.half_life, learning.floor, weights=learning.weights)
     try:
-        algorithm = named(learning.algorithm, members, LogLoss(), options)
+        algorithm = named(learning.algorithm, members, loss, options)
     except SettingsError as error:
         raise SettingsError(f"learning.{error}") from None
     if not isinstance(algorithm, Additive):
         raise SettingsError(f"learning.algorithm = {algorithm.name!r}: {NEEDS_ORDER}")
-    algorithm = WithTrials(algorithm, LogLoss(), learning.admission.share)
+    algorithm = WithTrials(algorithm, learning.admission.share)
     if learning.calibration:
         algorithm = Calibrated(algorithm)
     if learning.guardrail.enabled:
-        return WithLosses(algorithm, LogLoss(), learning.guardrail.half_life)
+        return WithLosses(algorithm, learning.guardrail.half_life)
     return algorithm
 
 

@@ -48,7 +48,7 @@ class DORM(AdditiveMean):
         self.half_lives = {"recent": half_life, "seen": half_life}
         self._missing = missing
         self._floor = floor
-        self._loss = loss or LogLoss()
+        self.loss = loss or LogLoss()
 
     def credits(self, sums: Mapping[str, Floats], maxima: Mapping[str, Floats]) -> Floats:
         """See ``Additive``."""
@@ -66,6 +66,6 @@ class DORM(AdditiveMean):
 
     def taught(self, mixing: Floats, labelled: Labelled) -> Increments:
         """See ``Additive``."""
-        points = self._loss.points(labelled.outputs, labelled.labels)
-        r = regrets(self._loss, points, mixing[:, None], labelled.awake, labelled.labels)[:, 0]
+        points = self.loss.points(labelled.outputs, labelled.labels)
+        r = regrets(self.loss, points, mixing[:, None], labelled.awake, labelled.labels)[:, 0]
         return Increments({"R": r, "recent": r, "seen": labelled.awake.astype(np.float64)}, {})

@@ -43,7 +43,7 @@ class EWA(AdditiveMean):
         self.half_lives = {}
         self._rate = rate
         self._floor = floor
-        self._loss = loss or LogLoss()
+        self.loss = loss or LogLoss()
 
     def credits(self, sums: Mapping[str, Floats], maxima: Mapping[str, Floats]) -> Floats:
         """See ``Additive``."""
@@ -57,5 +57,5 @@ class EWA(AdditiveMean):
 
     def taught(self, mixing: Floats, labelled: Labelled) -> Increments:
         """See ``Additive``."""
-        r = own_regrets(self._loss, labelled.outputs, mixing, labelled.awake, labelled.labels)
+        r = own_regrets(self.loss, labelled.outputs, mixing, labelled.awake, labelled.labels)
         return Increments({"R": r}, {})

@@ -17,7 +17,7 @@ from stream_ensemble.core.learning.additive import Additive, Floats, Increments,
 from stream_ensemble.core.learning.algorithm import Labelled
 from stream_ensemble.core.learning.beside import Beside
 from stream_ensemble.core.learning.contribution import PER_ARM, Contribution
-from stream_ensemble.core.learning.losses import Loss
+from stream_ensemble.core.learning.losses import loss_of
 
 #: Sums of: the loss of the learned mixture, that of the uniform one, and the labels' weights.
 _LOSSES = PER_ARM + "guardrail"
@@ -30,9 +30,8 @@ class WithLosses(Beside[Mixing]):
         half_life: labels until an old one counts half.
     """
 
-    def __init__(self, inner: Additive[Mixing], loss: Loss, half_life: float) -> None:
+    def __init__(self, inner: Additive[Mixing], half_life: float) -> None:
         super().__init__(inner, {_LOSSES: half_life})
-        self._loss = loss
 
     def added(self, own: Increments, mixing: Mixing, labelled: Labelled) -> Mapping[str, Floats]:
         """See ``Beside``; a request that nobody answered adds nothing."""
@@ -42,7 +41,7 @@ class WithLosses(Beside[Mixing]):
             self.inner.mix(mixing, outputs, awake),
             (outputs * awake[..., None]).sum(axis=1) / np.maximum(count, 1)[:, None],
         )
-        losses = [self._loss.loss(self._loss.points(mixture, labels), labels) for mixture in mixtures]
+        losses = [loss_of(self.loss, mixture, labels) for mixture in mixtures]
         rows = np.stack([*losses, np.ones(len(labels))], axis=1)
         return {_LOSSES: rows * (count > 0)[:, None]}
 

@@ -218,6 +218,12 @@ def regrets(loss: Loss, points: Floats, weights: Floats, awake: NDArray[np.bool_
     return r
 
 
+def loss_of(loss: Loss, outputs: Floats, labels: Labels) -> Floats:
+    """The loss of R outputs, at most 1e100, so that a sum of many is a number. Shapes: R x C, R, result R."""
+    found: Floats = np.minimum(loss.loss(loss.points(outputs, labels), labels), _LARGEST_REGRET)
+    return found
+
+
 def own_regrets(
     loss: Loss, outputs: Floats, weights: Floats, awake: NDArray[np.bool_], labels: Labels
 ) -> Floats:

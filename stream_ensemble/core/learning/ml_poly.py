@@ -45,7 +45,7 @@ class MLPoly(AdditiveMean):
         self.members = members
         self.half_lives = dict.fromkeys(("R", "V", "|r|", "B"), half_life)
         self._floor = floor
-        self._loss = loss or LogLoss()
+        self.loss = loss or LogLoss()
 
     def credits(self, sums: Mapping[str, Floats], maxima: Mapping[str, Floats]) -> Floats:
         """See ``Additive``; zeros when nobody has positive regret."""
@@ -58,8 +58,8 @@ class MLPoly(AdditiveMean):
 
     def taught(self, mixing: Floats, labelled: Labelled) -> Increments:
         """See ``Additive``."""
-        points = self._loss.points(labelled.outputs, labelled.labels)
-        r = regrets(self._loss, points, mixing[:, None], labelled.awake, labelled.labels)[:, 0]
+        points = self.loss.points(labelled.outputs, labelled.labels)
+        r = regrets(self.loss, points, mixing[:, None], labelled.awake, labelled.labels)[:, 0]
         return Increments({"R": r, "V": r * r, "|r|": np.abs(r)}, {"B": np.abs(r)})
 
 

@@ -47,7 +47,7 @@ class Belief(AdditiveMean):
     def __init__(self, algorithm: str, loss: Loss | None = None, floor: float = 0.01) -> None:
         self.half_lives = {}
         self._array = f"{PER_ARM}segment/{algorithm}"
-        self._loss = loss or LogLoss()
+        self.loss = loss or LogLoss()
         self._floor = floor
 
     def credits(self, sums: Mapping[str, Floats], maxima: Mapping[str, Floats]) -> Floats:
@@ -63,8 +63,8 @@ class Belief(AdditiveMean):
 
     def taught(self, mixing: Floats, labelled: Labelled) -> Increments:
         """See ``Additive``."""
-        points = self._loss.points(labelled.outputs, labelled.labels)
-        r = regrets(self._loss, points, mixing[:, None], labelled.awake, labelled.labels)[:, 0]
+        points = self.loss.points(labelled.outputs, labelled.labels)
+        r = regrets(self.loss, points, mixing[:, None], labelled.awake, labelled.labels)[:, 0]
         return Increments({self._array: np.concatenate([r, r * r], axis=1)}, {self._array: np.abs(r)})
 
 
@@ -76,17 +76,16 @@ class SegmentMixture:
 
     Args:
         algorithm: learns the segment's own weights, and has learned the global ones.
-        loss: of the fused output.
 
     Attributes:
         width: how many numbers a credit of ``algorithm`` is.
     """
 
-    def __init__(self, algorithm: Additive[Any], loss: Loss | None = None) -> None:
+    def __init__(self, algorithm: Additive[Any]) -> None:
         self.name = algorithm.name
         self.members = algorithm.members
         self._algorithm = algorithm
-        self._belief = Belief(algorithm.name, loss)
+        self._belief = Belief(algorithm.name, algorithm.loss)
         self.width = len(algorithm.credit(algorithm.merge([])))
 
     def merge(self, parts: Sequence[Contribution]) -> Contribution:

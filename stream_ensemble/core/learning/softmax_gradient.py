@@ -36,7 +36,7 @@ class SoftmaxGradient(AdditiveMean):
         self.members = members
         self.half_lives = {}
         self._rate = rate
-        self._loss = loss or LogLoss()
+        self.loss = loss or LogLoss()
 
     def credits(self, sums: Mapping[str, Floats], maxima: Mapping[str, Floats]) -> Floats:
         """See ``Additive``."""
@@ -50,6 +50,6 @@ class SoftmaxGradient(AdditiveMean):
 
     def taught(self, mixing: Floats, labelled: Labelled) -> Increments:
         """See ``Additive``."""
-        points = self._loss.points(labelled.outputs, labelled.labels)
-        r = regrets(self._loss, points, mixing[:, None], labelled.awake, labelled.labels)[:, 0]
+        points = self.loss.points(labelled.outputs, labelled.labels)
+        r = regrets(self.loss, points, mixing[:, None], labelled.awake, labelled.labels)[:, 0]
         return Increments({"-gradient": mixing * r}, {})

@@ -7,10 +7,12 @@ earn its place by being right where they are not.
 
 Admission is a test by betting. Against "s never betters the answer", E[d | what came before] <= 0, bet a
 fraction f of the fortune each time: ``W = prod (1 + f d / b)`` with ``b = -log(1 - a)``, for under log loss d
-is never below -b. Under that hypothesis W is a nonnegative supermartingale that begins at 1, and so is the
-mean over several f; by Ville's inequality the chance that it ever reaches ``1 / error`` is at most ``error``,
-however often one looks. ``log W`` is a sum over labels: order, delay, learners and corrections do not matter.
-The bound is for labels of weight 1 whose coming does not depend on what they say.
+is never below -b. Other losses have no such bound: there the bet is on d divided by the larger of the two
+losses, and the hypothesis is that this is never above 0 in the mean. Under it W is a nonnegative
+supermartingale that begins at 1, and so is the mean over several f; by Ville's inequality the chance that it
+ever reaches ``1 / error`` is at most ``error``, however often one looks. ``log W`` is a sum over labels:
+order, delay, learners and corrections do not matter. The bound is for labels of weight 1 whose coming does
+not depend on what they say.
 
 References:
     Waudby-Smith, Ramdas (2024), Estimating means of bounded random variables by betting, JRSS B 86(1), for
@@ -24,13 +26,12 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stream_ensemble.core.learning.additive import Additive, Floats, Increments, Mixing
 from stream_ensemble.core.learning.algorithm import Labelled, Trials
 from stream_ensemble.core.learning.beside import Beside
 from stream_ensemble.core.learning.contribution import Contribution
-from stream_ensemble.core.learning.losses import Loss
+from stream_ensemble.core.learning.losses import LogLoss, loss_of
 from stream_ensemble.core.learning.membership import WARM_LABELS
 
 #: Begins the names of all arrays here.
@@ -48,9 +49,8 @@ class WithTrials(Beside[Mixing]):
         share: of the answer, at which shadows are scored.
     """
 
-    def __init__(self, inner: Additive[Mixing], loss: Loss, share: float) -> None:
+    def __init__(self, inner: Additive[Mixing], share: float) -> None:
         super().__init__(inner, {})
-        self._loss = loss
         self._share = share
 
     def taught(self, mixing: Mixing, labelled: Labelled) -> Increments:
@@ -73,25 +73,33 @@ class WithTrials(Beside[Mixing]):
         # Shadows may be more than the K members: those the request's credit does not know.
         fused = self.inner.mix(mixing, labelled.outputs, labelled.awake)
         present = trials.present & labelled.awake.any(axis=1, keepdims=True)
-        mixture = self._loss_of(fused, labels)[:, None]
-        own, gain = (np.zeros(present.shape) for _ in range(2))
+        mixture = loss_of(self.loss, fused, labels)[:, None]
+        own, with_it = (np.zeros(present.shape) for _ in range(2))
         for k in np.flatnonzero(present.any(axis=0)).tolist():
             shadow = trials.outputs[:, k]
-            own[:, k] = self._loss_of(shadow, labels)
-            gain[:, k] = mixture[:, 0] - self._loss_of((1 - share) * fused + share * shadow, labels)
-        # Rounding alone takes it below what no output can cost.
-        gain = np.maximum(gain, math.log1p(-share)) * present
-        name, stake = _named(share), -1.0 / math.log1p(-share)
+            own[:, k] = loss_of(self.loss, shadow, labels)
+            with_it[:, k] = loss_of(self.loss, (1 - share) * fused + share * shadow, labels)
+        gain = (mixture - with_it) * present
+        stakes = self._stakes(gain, np.maximum(mixture, with_it))
+        name = _named(share)
         found = {
             f"{name}/n": present.astype(np.float64),
             f"{name}/own": own * present,
             f"{name}/mixture": mixture * present,
             f"{name}/gain": gain,
         }
-        return found | {f"{name}/bet{i}": np.log1p(f * stake * gain) for i, f in enumerate(FRACTIONS)}
+        return found | {f"{name}/bet{i}": np.log1p(f * stakes) for i, f in enumerate(FRACTIONS)}
 
-    def _loss_of(self, outputs: Floats, labels: NDArray[np.int64] | Floats) -> Floats:
-        return self._loss.loss(self._loss.points(outputs, labels), labels)
+    def _stakes(self, gain: Floats, larger: Floats) -> Floats:
+        """Gains as what a bet of everything wins or loses, never below -1.
+
+        Args:
+            larger: of the two losses that the gain lies between.
+        """
+        if isinstance(self.loss, LogLoss):
+            # Rounding alone takes it below what no output can cost.
+            return np.maximum(gain / -math.log1p(-self._share), -1.0)
+        return gain / np.where(larger > 0, larger, 1.0)
 
 
 def apart(taught: Increments) -> tuple[Increments, Increments]:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from stream_ensemble.cli.backtest.files import read
+from stream_ensemble.cli.backtest.recording import checked
 from stream_ensemble.errors import SettingsError
-from stream_ensemble.messages import Feedback, Fused, WeightsVersion
+from stream_ensemble.messages import Feedback, Fused, PartFeedback, WeightsVersion
 
 
 def _fused(request_id: str, components: dict[str, list[float]], label: str, output: list[float]) -> Fused:
@@ -42,7 +43,7 @@ ANSWERS = [
 ]
 
 
-def _write(folder: Path, *messages: Fused | Feedback) -> Path:
+def _write(folder: Path, *messages: Fused | Feedback | PartFeedback) -> Path:
     path = folder / "topics.jsonl"
     path.write_bytes(b"\n".join(msgspec.json.encode(message) for message in messages) + b"\n")
     return path
@@ -97,3 +98,56 @@ def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes() + b'{"kind": "weights", "version": 1}\n')
     with pytest.raises(SettingsError, match="line 4 is no fused or feedback record"):
         read(path)
+
+
+def _part(request_id: str, part: int | str, label: bool | float, revision: int = 0) -> PartFeedback:
+    return PartFeedback(
+        version=1, kind="feedback", request_id=request_id, part=part, label=label, revision=revision
+    )
+
+
+AHEAD = [
+    _fused("r1", {"a": [1.0, 2.0], "b": [3.0, 4.0]}, "", [2.0, 3.0]),
+    _fused("r2", {"b": [-5.0, 6.5]}, "", [-5.0, 6.5]),
+]
+
+
+def test_each_labelled_part_is_a_row_with_what_was_said_of_it(tmp_path: Path) -> None:
+    labels = [_part("r2", "6h", 7.0), _part("r1", 1, 9.0), _part("r1", "6h", 2.5, 1), _part("r1", "1h", 0.5)]
+    raw = read(_write(tmp_path, *AHEAD, *labels), ["1h", "6h"])
+    assert raw.names == ("a", "b")
+    np.testing.assert_array_equal(raw.P, [[1.0, 3.0], [2.0, 4.0], [np.nan, 6.5]])
+    assert raw.y.tolist() == [0.5, 2.5, 7.0]
+    assert raw.columns is not None
+    assert raw.columns["part"].tolist() == [0, 1, 1]
+    assert raw.columns["segment"].tolist() == ["north"] * 3
+
+
+def test_yes_and_no_are_classes(tmp_path: Path) -> None:
+    answer = _fused("r", {"a": [0.25, 0.5]}, "", [0.25, 0.5])
+    raw = read(_write(tmp_path, answer, _part("r", 0, True), _part("r", 1, False)))
+    recording, loss = checked(raw, "log", None)
+    assert recording.labels.tolist() == [1, 0]
+    np.testing.assert_array_equal(recording.outputs[:, 0], [[0.75, 0.25], [0.5, 0.5]])
+    assert loss.name == "log"
+
+
+@pytest.mark.parametrize(
+    ("labels", "parts", "said"),
+    [
+        ([_part("r1", "6h", 1.0)], [], "the part '6h', whose place in an output is not known: say --parts"),
+        ([_part("r1", "6h", 1.0)], ["1h"], "--parts names 1h"),
+        ([_part("r1", 2, 1.0)], [], "request r1: a label is about part 2, a gave 2 numbers"),
+        (
+            [_part("r1", 0, 1.0), _label("r2", 0)],
+            [],
+            "some labels are about parts of a request, others about",
+        ),
+        ([_part("r3", 0, 1.0)], [], "no request has both a fused record and a label"),
+    ],
+)
+def test_parts_that_cannot_be_used_are_named(
+    labels: list[Any], parts: list[str], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError, match=said):
+        read(_write(tmp_path, *AHEAD, *labels), parts)

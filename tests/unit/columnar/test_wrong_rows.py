@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stream_ensemble.columnar import feedbacks, predictions
-from stream_ensemble.columnar.feedbacks import FeedbackBatch
+from stream_ensemble.columnar import feedback_row, feedbacks, part_feedbacks, predictions
+from stream_ensemble.columnar.feedbacks import FeedbackBatch, FeedbacksHead
 from stream_ensemble.columnar.predictions import PredictionBatch
+from stream_ensemble.columnar.writing import numbers, record, strings
 from stream_ensemble.errors import RecordError
+from stream_ensemble.messages import PartLabel
 
 
 def batch_of(**more: Any) -> PredictionBatch:
@@ -113,13 +115,39 @@ def test_wrong_labels_are_named_and_kept() -> None:
     columns = FeedbackBatch([b"a", b"b", b"c"], [0, -1, 1], weights=np.array([1.0, 1.0, np.nan]))
     batch = feedbacks.unpack(feedbacks.pack(columns))
     assert reasons(batch) == {1: "wrong-field", 2: "wrong-field"}
-    assert feedbacks.unpack(feedbacks.row(batch, 1)).labels == [-1]
+    assert feedbacks.unpack(feedback_row.row(batch, 1)).labels == [-1]
     head = {"version": 1, "kind": "feedbacks"}
     fields = head | {"request_ids": ["a", "b"], "labels": [None, "cat"], "weights": [1, 2]}
     batch = feedbacks.unpack_arrays(json.dumps(fields).encode())
     assert reasons(batch) == {0: "wrong-field"}
     assert (batch.message(1).label, batch.message(1).weight) == ("cat", 2.0)
-    assert json.loads(feedbacks.row(batch, 0))["labels"] == [None]
+    assert json.loads(feedback_row.row(batch, 0))["labels"] == [None]
+
+
+def test_wrong_labels_of_parts_are_named_and_kept() -> None:
+    labels = [PartLabel(0, 1.0), PartLabel(-1, 1.0), PartLabel(2, float("nan")), PartLabel(1, -2.5)]
+    batch = part_feedbacks.unpack(part_feedbacks.pack(FeedbackBatch([b"a", b"a", b"", b"b"], [*labels])))
+    assert reasons(batch) == {1: "wrong-field", 2: "wrong-field"}
+    assert part_feedbacks.unpack(feedback_row.row(batch, 1)).labels == [PartLabel(-1, 1.0)]
+    head = {"version": 1, "kind": "feedbacks"}
+    fields = head | {"request_ids": ["a", "a", "b"], "parts": ["x", None, 1], "labels": [True, 1, -2.5]}
+    batch = part_feedbacks.unpack_arrays(json.dumps(fields).encode())
+    assert reasons(batch) == {1: "wrong-field"}
+    assert [batch.labels[0], batch.labels[2]] == [PartLabel("x", True), PartLabel(1, -2.5)]
+    assert json.loads(feedback_row.row(batch, 1))["parts"] == [None]
+
+
+@pytest.mark.parametrize("missing", ["part", "value"])
+def test_columns_of_labels_without_what_they_are_about_are_refused(missing: str) -> None:
+    columns = [
+        numbers("part", np.zeros(1, np.int32)),
+        numbers("value", np.zeros(1)),
+        strings("request_id", [b"a"]),
+    ]
+    head = FeedbacksHead(version=1, kind="feedbacks", rows=1, columns=[])
+    left = [column for column in columns if column.column.name != missing]
+    with pytest.raises(RecordError, match=f"no column {missing}"):
+        part_feedbacks.unpack(record(head, left))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from stream_ensemble.config import Classification, Learning
+from stream_ensemble.config import Learning, Task
 from stream_ensemble.core.fusion.linear_pool import linear_pool
 from stream_ensemble.core.join.records import Decided, Predictions
 from stream_ensemble.core.join.state import JoinRules, PartitionJoin
@@ -18,6 +18,7 @@ from stream_ensemble.core.learning.calibration import calibrated
 from stream_ensemble.core.learning.choose import make
 from stream_ensemble.core.learning.contribution import Contribution
 from stream_ensemble.core.learning.segment_mixture import SegmentMixture
+from stream_ensemble.core.tasks.choose import domain_of
 from stream_ensemble.fuser.fusion import KEYFRAME_S, Fusion
 from stream_ensemble.kafka.encode import FusedFormat
 from stream_ensemble.messages import Calibration, ControlState, Fused, Pin, PinnedWeights, WeightsVersion
@@ -27,7 +28,8 @@ from stream_ensemble.stores.credit_snapshot import CreditSnapshot
 from stream_ensemble.stores.pinned import Pins
 
 MEMBERS = ("a", "b")
-TASK = Classification(classes=["x", "y", "z"])
+TASK = Task(classes=["x", "y", "z"])
+DOMAIN = domain_of(TASK)
 FORM = FusedFormat(MEMBERS, ("t.a", "t.b"), tuple(TASK.classes), 0, "c")
 RNG = np.random.default_rng(0)
 
@@ -97,7 +99,7 @@ def decoded(fusion: Fusion, join: PartitionJoin, decided: Decided) -> list[Fused
 def test_the_output_is_the_weighted_mean_of_the_awake() -> None:
     weights = Weights(make(Learning(algorithm="fixed", weights={"a": 3.0, "b": 1.0}), TASK, MEMBERS))
     join, decided, outputs = ended(("a", "b"), ("b",))
-    both, alone = records(Fusion(weights.algorithm, weights, None, Time()), join, decided)
+    both, alone = records(Fusion(weights.algorithm, weights, None, Time(), domain=DOMAIN), join, decided)
     assert both.weights == {"a": 0.75, "b": 0.25}
     np.testing.assert_allclose(both.output, 0.75 * outputs[0, 0] + 0.25 * outputs[0, 1], rtol=1e-15)
     assert alone.weights == {"b": 1.0}
@@ -110,7 +112,7 @@ def test_an_algorithm_that_is_not_linear_fuses_by_itself() -> None:
     weights = Weights(bank)
     weights.use(RNG.random(len(weights.snapshot.values)), 40)
     join, decided, outputs = ended(("a", "b"), ("a",))
-    fused = records(Fusion(bank, weights, None, Time()), join, decided)
+    fused = records(Fusion(bank, weights, None, Time(), domain=DOMAIN), join, decided)
     awake = np.array([[True, True], [True, False]])
     outputs[1, 1] = 0.0
     expected = bank.fuse(weights.snapshot.values, outputs, awake)
@@ -130,7 +132,7 @@ def blocks(fusion: Fusion) -> list[bool]:
 def test_a_credit_block_stands_in_the_first_record_that_uses_it_and_again_after_a_minute() -> None:
     time = Time()
     weights = Weights(make(Learning(algorithm="ml_poly"), TASK, MEMBERS))
-    fusion = Fusion(weights.algorithm, weights, None, time)
+    fusion = Fusion(weights.algorithm, weights, None, time, domain=DOMAIN)
     assert blocks(fusion) == [True, False]
     assert blocks(fusion) == [False, False]
     time.now += KEYFRAME_S
@@ -138,13 +140,13 @@ def test_a_credit_block_stands_in_the_first_record_that_uses_it_and_again_after_
     weights.use(np.array([1.0, 0.5]), 3)
     assert blocks(fusion) == [True, False]
     # A partition that is taken over again starts with another Fusion: nothing written before counts.
-    assert blocks(Fusion(weights.algorithm, weights, None, time)) == [True, False]
+    assert blocks(Fusion(weights.algorithm, weights, None, time, domain=DOMAIN)) == [True, False]
 
 
 def test_the_block_in_a_record_is_the_one_its_digest_names() -> None:
     weights = Weights(make(Learning(algorithm="ml_poly"), TASK, MEMBERS))
     join, decided, _ = ended(("a", "b"))
-    [record] = records(Fusion(weights.algorithm, weights, None, Time()), join, decided)
+    [record] = records(Fusion(weights.algorithm, weights, None, Time(), domain=DOMAIN), join, decided)
     assert record.credit is not None and record.credit.blocks is not None
     values = credit_block.decode(record.credit.everywhere, record.credit.blocks[record.credit.everywhere])
     np.testing.assert_array_equal(values, weights.snapshot.values)
@@ -166,7 +168,7 @@ def test_a_segment_is_fused_with_both_weights_and_its_credit_says_so(name: str) 
         join.slots.segment_of[int(decided.slots[r])] = segment
     fused = {
         int(record.request_id[1:]): record
-        for record in decoded(Fusion(algorithm, weights, None, Time()), join, decided)
+        for record in decoded(Fusion(algorithm, weights, None, Time(), domain=DOMAIN), join, decided)
     }
     whole = weights.snapshot.values
     awake = np.ones((1, 2), np.bool_)
@@ -212,7 +214,7 @@ def test_under_a_pin_the_output_is_the_pins_and_the_credit_stays_the_learners() 
     free = weights.snapshot
     under(weights, Pin(number=9, id="x", pinned=PinnedWeights(weights={"a": 3.0, "b": 1.0})))
     join, decided, outputs = ended(("a", "b"), ("b",))
-    both, alone = records(Fusion(weights.algorithm, weights, None, Time()), join, decided)
+    both, alone = records(Fusion(weights.algorithm, weights, None, Time(), domain=DOMAIN), join, decided)
     assert both.weights == {"a": 0.75, "b": 0.25}
     np.testing.assert_allclose(both.output, 0.75 * outputs[0, 0] + 0.25 * outputs[0, 1], rtol=1e-15)
     assert alone.weights == {"b": 1.0}
@@ -231,7 +233,7 @@ def test_a_pin_of_the_algorithms_own_credit_gives_its_own_output_to_the_bit() ->
     pinned = PinnedWeights(weights={"a": 1.0}, credit=kept.block)
     under(weights, Pin(number=9, id="x", pinned=pinned))
     join, decided, outputs = ended(("a", "b"))
-    [record] = records(Fusion(bank, weights, None, Time()), join, decided)
+    [record] = records(Fusion(bank, weights, None, Time(), domain=DOMAIN), join, decided)
     expected = bank.fuse(kept.values, outputs, np.ones((1, 2), np.bool_))
     np.testing.assert_array_equal(record.output, expected[0])
 
@@ -246,7 +248,7 @@ def test_a_pin_of_a_segment_is_for_its_requests_alone_and_their_credit_stays_tha
     under(weights, Pin(number=9, id="x", segment="north", pinned=pinned))
     join, decided, outputs = ended(("a", "b"), ("a", "b"))
     join.slots.segment_of[int(decided.slots[1])] = "north"
-    fusion = Fusion(algorithm, weights, None, Time())
+    fusion = Fusion(algorithm, weights, None, Time(), domain=DOMAIN)
     found = {record.request_id: record for record in decoded(fusion, join, decided)}
     whole, north = found["r0"], found["r1"]
     assert north.weights == {"a": 0.75, "b": 0.25}
@@ -263,7 +265,7 @@ def test_a_pin_of_a_segment_is_for_its_requests_alone_and_their_credit_stays_tha
 
 def test_pinning_and_unpinning_take_effect_at_the_next_records() -> None:
     weights = Weights(make(Learning(algorithm="fixed", weights={"a": 3.0, "b": 1.0}), TASK, MEMBERS))
-    fusion = Fusion(weights.algorithm, weights, None, Time())
+    fusion = Fusion(weights.algorithm, weights, None, Time(), domain=DOMAIN)
     free = weights.snapshot
     found = []
     for pin in (None, Pin(number=9, id="x", pinned=PinnedWeights(weights={"a": 1.0, "b": 1.0})), None):
@@ -292,7 +294,7 @@ def test_outputs_are_calibrated_and_the_credit_says_with_what(name: str, few: in
     weights = Weights(algorithm)
     weights.use(RNG.random(len(weights.snapshot.values)), 40)
     join, decided, outputs = ended(*[("a", "b")] * few)
-    fusion = Fusion(algorithm, weights, None, Time())
+    fusion = Fusion(algorithm, weights, None, Time(), domain=DOMAIN)
     before = records(fusion, join, decided)
     calibrated_by(weights, BY)
     after = records(fusion, join, decided)
@@ -317,7 +319,7 @@ def test_a_segment_is_calibrated_with_what_the_task_has_learned() -> None:
     calibrated_by(weights, BY)
     join, decided, outputs = ended(("a", "b"))
     join.slots.segment_of[int(decided.slots[0])] = "north"
-    [record] = records(Fusion(algorithm, weights, None, Time()), join, decided)
+    [record] = records(Fusion(algorithm, weights, None, Time(), domain=DOMAIN), join, decided)
     mixed = mixture.fuse(weights.snapshot.values, own, outputs, np.ones((1, 2), np.bool_))
     np.testing.assert_allclose(record.output, calibrated(mixed, BY)[0], rtol=1e-12)
     assert record.credit is not None
@@ -330,7 +332,9 @@ def test_the_prior_is_answered_as_it_is() -> None:
     prior = np.array([0.6, 0.3, 0.1])
     join, decided, _ = ended(("a",), ("b",))
     decided = Decided(decided.slots, np.array([0, 2], np.uint8), np.array([0, 6], np.uint8))
-    pooled, fallback = records(Fusion(weights.algorithm, weights, prior, Time()), join, decided)
+    pooled, fallback = records(
+        Fusion(weights.algorithm, weights, prior, Time(), domain=DOMAIN), join, decided
+    )
     assert (pooled.status, fallback.status) == ("complete", "fallback")
     assert fallback.output == prior.tolist()
     assert fallback.credit is None
@@ -353,7 +357,7 @@ def test_pinned_weights_are_calibrated_by_what_was_kept_with_them_and_not_by_wha
     ):
         under(weights, Pin(number=9, id="x", pinned=pinned))
         join, decided, outputs = ended(("a", "b"))
-        [record] = records(Fusion(bank, weights, None, Time()), join, decided)
+        [record] = records(Fusion(bank, weights, None, Time(), domain=DOMAIN), join, decided)
         held = weights.snapshot.pins and weights.snapshot.pins.of(None)
         assert held
         plain = held.algorithm.fuse(held.values, outputs, everyone)

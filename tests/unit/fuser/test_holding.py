@@ -34,7 +34,7 @@ class World:
     """A partition at the cap, of whose three topics two are held, by log time."""
 
     def __init__(self) -> None:
-        task = config.Classification(classes=["x", "y"])
+        task = config.Task(classes=["x", "y"])
         settings = config.Settings(
             ensembles={"e": config.Ensemble(members=["a", "b"], task=task, max_open_requests=CAP)}
         )

@@ -20,7 +20,7 @@ class Consumer:
 
 
 async def test_each_cap_has_a_number_beside_it() -> None:
-    task = config.Classification(classes=["x", "y"])
+    task = config.Task(classes=["x", "y"])
     settings = config.Settings(ensembles={"e": config.Ensemble(members=["a", "b"], task=task)})
     producer: Any = SimpleNamespace(bytes_in_flight=77)
     ensemble = fused_ensemble(

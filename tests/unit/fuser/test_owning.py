@@ -13,7 +13,7 @@ from stream_ensemble import config
 from stream_ensemble.fuser.ensemble import FusedEnsemble, fused_ensemble
 from stream_ensemble.fuser.owner import FuseOwner
 
-TASK = config.Classification(classes=["x", "y"])
+TASK = config.Task(classes=["x", "y"])
 
 
 def ensemble(members: str, shadows: str = "", *, requests: bool = True) -> FusedEnsemble:

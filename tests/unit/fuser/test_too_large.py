@@ -58,7 +58,7 @@ async def test_only_what_is_too_large_waits(
 
     monkeypatch.setattr(owner_module, "take_over", take_over)
     monkeypatch.setattr(owner_module, "_TOO_LARGE_S", PAUSE_S)
-    task = config.Classification(classes=["x", "y"])
+    task = config.Task(classes=["x", "y"])
     settings = config.Settings(ensembles={"e": config.Ensemble(members=["a", "b"], task=task)})
     weights: Any = SimpleNamespace(current=lambda: SimpleNamespace(membership=None))
     ensemble = fused_ensemble(settings, "e", weights)

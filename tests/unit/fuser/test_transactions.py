@@ -138,7 +138,7 @@ async def test_a_transaction_that_failed_gives_up_all_and_tells_once() -> None:
 
 async def test_what_fills_the_worker_is_committed_before_its_interval_ends() -> None:
     world = World(interval_s=60.0, max_bytes_in_flight=300)
-    ensembles = {"e": config.Ensemble(members=["a"], task=config.Classification(classes=["x", "y"]))}
+    ensembles = {"e": config.Ensemble(members=["a"], task=config.Task(classes=["x", "y"]))}
     settings = config.Settings(ensembles=ensembles, kafka=config.Kafka(delivery="transactions"))
     mode = DeliveryMode(settings, world.producer, {}, "group")
     mode._of["e", 0] = world.transactions

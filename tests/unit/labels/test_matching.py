@@ -20,11 +20,12 @@ from stream_ensemble.core.labels.matching import (
 from stream_ensemble.core.labels.records import Answer, Feedback
 from stream_ensemble.core.labels.rules import Rules
 from stream_ensemble.core.learning import credit_block
+from stream_ensemble.core.tasks.classification import Classes
 from stream_ensemble.errors import RecordError
 from stream_ensemble.stores.labels import Position
 from stream_ensemble.stores.memory_labels import MemoryLabelStore
 
-RULES = Rules(("cat", "dog"), label_horizon_ms=1000, orphan_horizon_ms=5000)
+RULES = Rules(Classes(("cat", "dog")), label_horizon_ms=1000, orphan_horizon_ms=5000)
 D1, BLOCK = credit_block.encode("ml_poly", 2, 0, ("a", "b"), np.array([1.0, 0.5]))
 OUTPUTS = {"a": [0.75, 0.25], "b": [0.5, 0.5]}
 
@@ -360,7 +361,7 @@ def test_a_block_that_is_not_what_its_digest_names_is_not_used() -> None:
 def test_refilling_keeps_answers_and_blocks_and_teaches_nothing() -> None:
     learner = Learner()
     learner.label(label())
-    keep_answer(learner.changes, "r", answer())
+    keep_answer(learner.changes, RULES.domain.bounds, "r", answer())
     assert learner.charges == []
     assert learner.changes.block(D1) == BLOCK
     kept = learner.changes.answer("r")

@@ -42,7 +42,7 @@ def test_what_is_kept_says_what_the_record_says(
 ) -> None:
     changes = Changes(MemoryLabelStore())
     raw = msgspec.json.encode({"status": "complete", "components": components, **more})
-    kept = keep_answer(changes, "r", Answer(3, 100, raw))
+    kept = keep_answer(changes, (0.0, 1.5), "r", Answer(3, 100, raw))
     assert changes.answers == {"r": kept}
     assert (kept.offset, kept.appended) == (3, 100)
     found = credited(kept)
@@ -59,7 +59,7 @@ def test_what_is_kept_says_what_the_record_says(
 
 def test_outputs_of_different_lengths_are_kept_as_they_came() -> None:
     record = Answer(1, 5, b'{"components": {"a": [1.0], "b": [0.5, 0.5]}}')
-    kept = keep_answer(Changes(MemoryLabelStore()), "r", record)
+    kept = keep_answer(Changes(MemoryLabelStore()), (0.0, 1.5), "r", record)
     assert kept == record
     assert credited(kept).components == {"a": [1.0], "b": [0.5, 0.5]}
 

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from stream_ensemble.config import Admission, Classification, Ensemble, Learning, Settings
+from stream_ensemble.config import Admission, Ensemble, Learning, Settings, Task
 from stream_ensemble.core.learning.contribution import Contribution, to_bytes
 from stream_ensemble.core.learning.control import NOTHING, applied
 from stream_ensemble.core.learning.trial import FRACTIONS
@@ -30,7 +30,7 @@ def ensemble(rule: Admission = RULE, shadows: tuple[str, ...] = ("s", "t")) -> L
             "e": Ensemble(
                 members=["a", "b"],
                 shadows=list(shadows),
-                task=Classification(classes=["x", "y"]),
+                task=Task(classes=["x", "y"]),
                 partitions=2,
                 learning=Learning(admission=rule),
             )

@@ -17,6 +17,7 @@ from stream_ensemble.core.labels.matching import take_labels
 from stream_ensemble.core.labels.records import Feedback
 from stream_ensemble.core.labels.rules import Rules
 from stream_ensemble.core.learning import credit_block
+from stream_ensemble.core.tasks.classification import Classes
 from stream_ensemble.errors import RecordError
 from stream_ensemble.kafka.chunks import Row
 from stream_ensemble.learner import answers
@@ -32,7 +33,7 @@ from stream_ensemble.messages import (
 from stream_ensemble.stores.labels import Position
 from stream_ensemble.stores.memory_labels import MemoryLabelStore
 
-RULES = Rules(("x", "y", "z"), 1000, 1000)
+RULES = Rules(Classes(("x", "y", "z")), 1000, 1000)
 MEMBERS = ("a", "b")
 DIGEST, BLOCK = credit_block.encode("ml_poly", 3, 0, MEMBERS, np.array([1.0, 0.5]))
 COMPONENTS = np.array([[[0.1, 0.2, 0.7], [1 / 3, 1 / 3, 1 / 3]], [[0.5, 0.25, 0.25], [0.0, 1.0, 0.0]]])
@@ -73,7 +74,7 @@ def label(request_id: str, appended: int = 200) -> Feedback:
 def test_a_row_is_kept_as_what_the_same_record_alone_says_to_the_bit(dtype: type) -> None:
     rows = batch(components=COMPONENTS.astype(dtype))
     changes = Changes(MemoryLabelStore())
-    answers.keep(changes, Row(None, fuseds.pack(rows), [FORM]), 7, 100)
+    answers.keep(changes, RULES, Row(None, fuseds.pack(rows), [FORM]), 7, 100)
     for alone in fuseds.records(rows, Fused):
         answer = changes.answers[alone.request_id]
         assert (answer.offset, answer.appended) == (7, 100)
@@ -114,7 +115,7 @@ def test_a_refill_keeps_the_same_and_teaches_nothing() -> None:
     taken, kept = Changes(MemoryLabelStore()), Changes(MemoryLabelStore())
     take_labels(kept, RULES, [label("r0", 50)], 0)
     answers.take(taken, RULES, record(CARRIES), 7, 100)
-    answers.keep(kept, record(CARRIES), 7, 100)
+    answers.keep(kept, RULES, record(CARRIES), 7, 100)
     assert (kept.answers, kept.blocks) == (taken.answers, taken.blocks)
     assert kept.parked_count() == 1
 
@@ -137,8 +138,8 @@ def test_answers_without_weights_or_members_teach_nothing() -> None:
 
 def test_rows_of_another_number_of_classes_are_refused_with_their_labels_only() -> None:
     changes = Changes(MemoryLabelStore())
-    answers.take(changes, Rules(("x", "y"), 1000, 1000), record(CARRIES), 7, 100)
-    assert take_labels(changes, Rules(("x", "y"), 1000, 1000), [label("r0")], 100) == []
+    answers.take(changes, Rules(Classes(("x", "y")), 1000, 1000), record(CARRIES), 7, 100)
+    assert take_labels(changes, Rules(Classes(("x", "y")), 1000, 1000), [label("r0")], 100) == []
     assert changes.counts == {"dead:fused-unreadable": 1}
 
 
@@ -165,5 +166,5 @@ def test_a_record_that_cannot_be_read_is_refused_and_leaves_nothing_behind(broke
         answers.take(changes, RULES, broken, 7, 100)
     assert refused.value.reason == reason
     with pytest.raises(RecordError):
-        answers.keep(changes, broken, 7, 100)
+        answers.keep(changes, RULES, broken, 7, 100)
     assert (changes.answers, changes.blocks) == ({}, {})

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stream_ensemble.config import Classification, Ensemble, Learning, Settings
+from stream_ensemble.config import Ensemble, Learning, Settings, Task
 from stream_ensemble.core.learning.contribution import Contribution, to_bytes
 from stream_ensemble.core.learning.control import NOTHING
 from stream_ensemble.learner.comparison import Difference, differences
@@ -28,7 +28,7 @@ ENSEMBLE = learned_ensemble(
         ensembles={
             "e": Ensemble(
                 members=list(AB),
-                task=Classification(classes=["x", "y"]),
+                task=Task(classes=["x", "y"]),
                 learning=Learning(algorithm="ml_poly"),
             )
         }

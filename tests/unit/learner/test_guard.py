@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from stream_ensemble.config import Classification, Ensemble, Guardrail, Learning, Settings
+from stream_ensemble.config import Ensemble, Guardrail, Learning, Settings, Task
 from stream_ensemble.core.learning.contribution import Contribution, to_bytes
 from stream_ensemble.core.learning.control import applied
 from stream_ensemble.errors import ServerUnavailableError
@@ -27,7 +27,7 @@ def ensemble(*, enabled: bool = True) -> LearnedEnsemble:
         ensembles={
             "e": Ensemble(
                 members=["a", "b"],
-                task=Classification(classes=["x", "y"]),
+                task=Task(classes=["x", "y"]),
                 partitions=2,
                 learning=Learning(guardrail=Guardrail(enabled=enabled)),
             )

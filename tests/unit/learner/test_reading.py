@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stream_ensemble.core.partitioning import partition_of
+from stream_ensemble.core.tasks.classification import Classes
 from stream_ensemble.kafka.chunks import Columns
 from stream_ensemble.learner.original import Original, unpack
 from stream_ensemble.learner.reading import FeedbackReader, Labels
@@ -27,7 +28,7 @@ def value(request_id: str, **more: Any) -> bytes:
 
 
 def read(*records: Record, partition: int) -> Labels:
-    reader = FeedbackReader("feedback", partition, PARTITIONS, 3, 1e-3)
+    reader = FeedbackReader("feedback", partition, PARTITIONS, Classes(("x", "y", "z"), 1e-3))
     offsets = np.arange(100, 100 + len(records))
     return reader.read(Columns(list(records), offsets, offsets * 10))
 

@@ -17,6 +17,7 @@ from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.matching import take_labels
 from stream_ensemble.core.labels.rules import Rules
 from stream_ensemble.core.partitioning import partition_of
+from stream_ensemble.core.tasks.classification import Classes
 from stream_ensemble.kafka.chunks import Columns, Row
 from stream_ensemble.kafka.decode import Refused
 from stream_ensemble.learner import records
@@ -72,7 +73,7 @@ def single(request_id: str) -> Row:
 
 def read(*found: Row) -> Labels:
     offsets = np.arange(100, 100 + len(found))
-    return FeedbackReader("feedback", HERE, PARTITIONS, 3, 1e-3).read(
+    return FeedbackReader("feedback", HERE, PARTITIONS, Classes(("x", "y", "z"), 1e-3)).read(
         Columns(list(found), offsets, offsets * 10)
     )
 
@@ -232,7 +233,7 @@ def test_a_row_that_names_no_class_of_the_task_dies_alone_with_its_row(
     a, b, c = named(HERE, 3)
     changes = Changes(MemoryLabelStore())
     found = read(form.record((a, 0), (b, label), (c, 1)))
-    take_labels(changes, Rules(("x", "y"), 1000, 1000), found.here, 0)
+    take_labels(changes, Rules(Classes(("x", "y")), 1000, 1000), found.here, 0)
     assert changes.verdicts.keys() == {a, c}
     (dead,) = changes.dead
     outgoing = records.dead_label(ENSEMBLE, dead)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stream_ensemble.config import Classification, Learning
+from stream_ensemble.config import Learning, Task
 from stream_ensemble.core.learning import credit_block
 from stream_ensemble.core.learning.backtest import Stream, play
 from stream_ensemble.core.learning.bank import GEOMETRIC_ARMS, LINEAR_ARMS, Arm, Bank
@@ -95,7 +95,7 @@ def test_better_than_uniform_and_than_every_member(delay: int) -> None:
 @pytest.mark.parametrize("name", ["ml_poly", "uniform", "fixed"])
 def test_the_settings_name_the_algorithm(name: str) -> None:
     learning = Learning(algorithm=name, weights={"m0": 1.0, "m1": 3.0} if name == "fixed" else None)
-    algorithm = make(learning, Classification(classes=["x", "y"]), names(2))
+    algorithm = make(learning, Task(classes=["x", "y"]), names(2))
     assert algorithm.name == name
     weights = algorithm.pool(algorithm.credit(algorithm.merge([])), np.ones((1, 2), np.bool_))[0]
     np.testing.assert_allclose(weights, [0.25, 0.75] if name == "fixed" else [0.5, 0.5], rtol=1e-12)

@@ -22,7 +22,6 @@ from stream_ensemble.core.learning.calibration import (
 )
 from stream_ensemble.core.learning.contribution import Contribution
 from stream_ensemble.core.learning.guardrail import WithLosses
-from stream_ensemble.core.learning.losses import LogLoss
 from stream_ensemble.core.learning.magnitudes import WithMagnitudes
 from stream_ensemble.core.learning.ml_poly import MLPoly
 from stream_ensemble.core.learning.schedule import delayed
@@ -188,9 +187,9 @@ def test_it_is_found_beneath_whatever_else_is_kept() -> None:
     inner = Calibrated(plain)
     for algorithm in (
         inner,
-        WithLosses(inner, LogLoss(), 9.0),
-        WithMagnitudes(WithLosses(inner, LogLoss(), 9.0)),
+        WithLosses(inner, 9.0),
+        WithMagnitudes(WithLosses(inner, 9.0)),
     ):
         assert calibrates(algorithm)
-    for algorithm in (plain, WithLosses(plain, LogLoss(), 9.0)):
+    for algorithm in (plain, WithLosses(plain, 9.0)):
         assert not calibrates(algorithm)

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from stream_ensemble.config import Admission, Classification, Guardrail, Learning
+from stream_ensemble.config import Admission, Guardrail, Learning, Task
 from stream_ensemble.core.learning.algorithm import Labelled
 from stream_ensemble.core.learning.calibration import calibrates
 from stream_ensemble.core.learning.choose import ALGORITHMS, ORDER_DEPENDENT, Options, make, named
@@ -20,7 +20,7 @@ from stream_ensemble.core.learning.losses import LogLoss
 from stream_ensemble.errors import SettingsError
 
 MEMBERS = ("a", "b", "c")
-TASK = Classification(classes=["x", "y"])
+TASK = Task(classes=["x", "y"])
 
 
 def _learning(algorithm: str, *, guardrail: bool = False, calibration: bool = False) -> Any:

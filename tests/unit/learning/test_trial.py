@@ -13,7 +13,7 @@ from stream_ensemble.core.learning.additive import Additive
 from stream_ensemble.core.learning.algorithm import Labelled, Trials
 from stream_ensemble.core.learning.bank import Bank
 from stream_ensemble.core.learning.contribution import Contribution
-from stream_ensemble.core.learning.losses import LogLoss
+from stream_ensemble.core.learning.losses import Absolute, Loss, Square
 from stream_ensemble.core.learning.membership import WARM_LABELS
 from stream_ensemble.core.learning.ml_poly import MLPoly
 from stream_ensemble.core.learning.trial import FRACTIONS, Record, WithTrials, earned, record_of
@@ -24,7 +24,7 @@ FORGETS_NOTHING: list[Any] = [MLPoly, Bank]
 
 
 def tried(kind: Any = MLPoly) -> WithTrials[Any]:
-    return WithTrials(kind(MEMBERS), LogLoss(), SHARE)
+    return WithTrials(kind(MEMBERS), SHARE)
 
 
 def labelled(
@@ -194,3 +194,59 @@ def test_labels_of_a_warm_start_are_counted_for_who_was_awake() -> None:
     one.warm = np.array([[True, False, True]] * 3)
     part = learned(tried(), one)
     assert part.sums[WARM_LABELS].tolist() == [3.0, 0.0, 0.0]
+
+
+def forecasts(rng: np.random.Generator, count: int, off: float, scale: float = 1.0) -> Labelled:
+    """Numbers that a and b miss by 1 or so on the same side, and the shadow by ``off``."""
+    labels = rng.normal(0, 3, count) * scale
+    outputs = np.zeros((count, 3, 1))
+    outputs[:, :2, 0] = labels[:, None] + rng.uniform(0.5, 1.5, (count, 2)) * scale
+    said = np.zeros((count, 3, 1))
+    said[:, 2, 0] = labels + rng.normal(0, off, count) * scale
+    there = np.tile([False, False, True], (count, 1))
+    awake = np.tile([True, True, False], (count, 1))
+    return Labelled(outputs, awake, labels, np.ones(count), 0.0, trials=Trials(said, there))
+
+
+def record_under(loss: Loss, one: Labelled) -> Record:
+    found = record_of(learned(WithTrials(Bank(MEMBERS, loss), SHARE), one), "s", SHARE)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("loss", [Absolute(), Square()])
+def test_a_shadow_that_betters_a_forecast_is_admitted_on_any_scale_and_one_that_does_not_is_not(
+    loss: Loss,
+) -> None:
+    for scale in (1e-9, 1.0, 1e9):
+        better = record_under(loss, forecasts(np.random.default_rng(5), 400, 0.3, scale))
+        worse = record_under(loss, forecasts(np.random.default_rng(5), 400, 30.0, scale))
+        assert earned(better, 200, 0.01) and better.gain > 0, better
+        assert not earned(worse, 200, 0.01) and worse.gain < 0, worse
+
+
+@pytest.mark.parametrize("loss", [Absolute(), Square()])
+def test_bets_on_a_forecast_lose_no_more_than_all(loss: Loss) -> None:
+    one = forecasts(np.random.default_rng(6), 50, 0.5)
+    assert one.trials is not None
+    one.trials.outputs[::2] = 1e100
+    one.trials.outputs[1::4] = one.labels[1::4, None, None]
+    one.outputs[::5, :2, 0] = one.labels[::5, None]
+    record = record_under(loss, one)
+    assert all(math.isfinite(number) for number in record)
+    assert 0 <= record.evidence < 1
+
+
+@pytest.mark.parametrize("loss", [Absolute(), Square()])
+def test_chance_seldom_admits_to_a_forecast(loss: Loss) -> None:
+    """Noise on both sides of a mixture that is right in the mean gains nothing: error .05, 200 tries."""
+    rng = np.random.default_rng(7)
+    admitted = 0
+    for _ in range(200):
+        one = forecasts(rng, 150, 0.0)
+        noise = rng.normal(0, 1, (150, 2))
+        one.outputs[:, :2, 0] = one.labels[:, None] + noise[:, :1]
+        assert one.trials is not None
+        one.trials.outputs[:, 2, 0] = one.labels + noise[:, 0] + rng.normal(0, 3, 150)
+        admitted += earned(record_under(loss, one), 1, 0.05)
+    assert admitted <= 200 * 0.05

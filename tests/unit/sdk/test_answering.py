@@ -9,11 +9,11 @@ import threading
 import numpy as np
 import pytest
 
-from stream_ensemble import config
+from stream_ensemble.core.tasks.classification import Classes
 from stream_ensemble.messages import Prediction
 from stream_ensemble.sdk.answering import Answering, Predict, Request
 
-TASK = config.Classification(classes=["x", "y"])
+DOMAIN = Classes(("x", "y"))
 RIGHT = [0.25, 0.75]
 
 
@@ -25,7 +25,7 @@ def requests(*features: object) -> list[Request]:
 
 
 def answers(predict: Predict, *features: object) -> list[Prediction]:
-    answering = Answering("m", TASK, predict)
+    answering = Answering("m", DOMAIN, predict)
     try:
         return asyncio.run(answering.answer(requests(*features)))
     finally:
@@ -81,7 +81,7 @@ def test_a_row_that_is_no_output_becomes_an_error_without_asking_again() -> None
 
     first, bad, last = answers(predict, 1, 2, 3)
     assert calls == [3]
-    assert bad.error == "probability [0] is nan, expected a finite number of at least 0"
+    assert bad.error == "output[0]: nan is not between 0 and 1"
     assert [first.output, last.output] == [RIGHT, RIGHT]
 
 
@@ -107,7 +107,7 @@ def test_a_plain_function_runs_in_one_thread_that_is_not_the_event_loops() -> No
         return [RIGHT for _ in batch]
 
     async def twice() -> None:
-        answering = Answering("m", TASK, predict)
+        answering = Answering("m", DOMAIN, predict)
         await asyncio.gather(answering.answer(requests(1)), answering.answer(requests(2)))
         answering.close()
 

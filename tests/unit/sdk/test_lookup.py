@@ -20,7 +20,7 @@ from stream_ensemble.sdk.lookup import (
     traceparent_of,
 )
 
-TASK = config.Classification(classes=["x", "y"])
+TASK = config.Task(classes=["x", "y"])
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 

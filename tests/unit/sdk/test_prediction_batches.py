@@ -7,20 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stream_ensemble import config
 from stream_ensemble.columnar.predictions import PredictionBatch
 from stream_ensemble.core.join.records import NO_TIME, Answer
+from stream_ensemble.core.tasks.classification import Classes
 from stream_ensemble.messages import Prediction
 from stream_ensemble.sdk.prediction_batches import output_batch, prediction_batch
 
-TASK = config.Classification(classes=["x", "y"])
+DOMAIN = Classes(("x", "y"))
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 NOTHING: dict[str, Any] = {"at": None, "segments": None, "errors": None, "traceparents": None}
 
 
 def batch_of(outputs: Any, **more: Any) -> PredictionBatch:
     ids = [f"r{row}" for row in range(len(outputs))]
-    return output_batch("forest", TASK, ids, outputs, **(NOTHING | more))
+    return output_batch("forest", DOMAIN, ids, outputs, **(NOTHING | more))
 
 
 def test_outputs_alone_say_nothing_else() -> None:

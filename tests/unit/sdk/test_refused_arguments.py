@@ -16,13 +16,13 @@ from stream_ensemble.sdk import (
     RequestPublisher,
 )
 
-ENSEMBLE = config.Ensemble(members=["a", "b"], task=config.Classification(classes=["cat", "dog", "other"]))
+ENSEMBLE = config.Ensemble(members=["a", "b"], task=config.Task(classes=["cat", "dog", "other"]))
 SETTINGS = config.Settings(ensembles={"e": ENSEMBLE})
 RIGHT = [0.5, 0.25, 0.25]
 
 
 async def test_a_wrong_row_is_named_with_its_request() -> None:
-    with pytest.raises(InvalidInputError, match=r"row 1 \(request 'r1'\): probabilities sum to 1.5"):
+    with pytest.raises(InvalidInputError, match=r"row 1 \(request 'r1'\): output: sums to 1.5"):
         await PredictionPublisher(SETTINGS, "e", "a").publish_many(["r0", "r1"], [RIGHT, [0.5, 0.5, 0.5]])
 
 
@@ -59,7 +59,7 @@ async def test_what_goes_with_many_outputs_is_checked_row_by_row(
         ({"segments": ["s", ""]}, r"length >= 1 - at `\$\[1\]`"),
         ({"traceparents": [None, "x"]}, "traceparent 'x'"),
         ({"errors": [None]}, "errors: 1 values for 2 requests"),
-        ({"outputs": [RIGHT, [0.5, 0.5, 0.5]]}, r"row 1 \(request 'r1'\): probabilities sum to 1.5"),
+        ({"outputs": [RIGHT, [0.5, 0.5, 0.5]]}, r"row 1 \(request 'r1'\): output: sums to 1.5"),
         ({"outputs": np.eye(3)}, "3 outputs for 2 requests"),
         ({"request_ids": ["r0", ""]}, "request ids"),
         ({"request_ids": ["r0", "r1" * 200]}, "request ids"),

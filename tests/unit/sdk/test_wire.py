@@ -23,6 +23,11 @@ def batch_of(rows: int, classes: int = 2) -> PredictionBatch:
     return PredictionBatch("forest", ids, np.arange(rows * classes, dtype=np.float64).reshape(rows, classes))
 
 
+def test_a_form_that_is_none_is_named() -> None:
+    with pytest.raises(InvalidInputError, match="wire 'json': expected 'columns' or 'arrays'"):
+        records_of(batch_of(1), predictions.pack, "json", PARTITIONS)  # type: ignore[arg-type]
+
+
 def test_every_row_is_in_the_record_of_its_partition_in_order() -> None:
     batch = batch_of(200)
     records = records_of(batch, predictions.pack, "columns", PARTITIONS)
