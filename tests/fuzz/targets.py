@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from stream_ensemble.columnar import feedbacks, fuseds, predictions
+from stream_ensemble.columnar import feedbacks, fuseds, part_feedbacks, predictions
 from stream_ensemble.columnar.feedbacks import FeedbackBatch
 from stream_ensemble.columnar.predictions import PredictionBatch
 from stream_ensemble.core.labels.answers import credited
@@ -18,13 +18,16 @@ from stream_ensemble.core.learning import contribution, credit_block
 from stream_ensemble.core.learning.contribution import Contribution
 from stream_ensemble.core.learning.control import NOTHING
 from stream_ensemble.core.tasks.classification import Classes
+from stream_ensemble.core.tasks.domain import Domain
+from stream_ensemble.core.tasks.forecast import Horizons
+from stream_ensemble.core.tasks.multilabel import ManyLabels
 from stream_ensemble.errors import RecordError, StateError
 from stream_ensemble.kafka.decode_predictions import PredictionReader
 from stream_ensemble.kafka.decode_requests import RequestReader
 from stream_ensemble.learner.applied_topic import decode_applied, decode_trial
 from stream_ensemble.learner.original import pack, unpack
 from stream_ensemble.learner.reading import FeedbackReader
-from stream_ensemble.messages import FORMAT_ARRAYS, HEADER_FORMAT, HEADER_FORWARDED
+from stream_ensemble.messages import FORMAT_ARRAYS, HEADER_FORMAT, HEADER_FORWARDED, AnyLabel, PartLabel
 from stream_ensemble.stores.contribution_field import (
     decode_field,
     decode_marker,
@@ -115,14 +118,27 @@ def _request(value: bytes) -> None:
     assert (read is None) == bool(refused)
 
 
+DOMAINS = (Classes(("x", "y", "z"), 1e-6), ManyLabels(("x", "y", "z")), Horizons(("x", "y", "z")))
+
+
 def _feedback(value: bytes) -> None:
-    for headers in ([], [(HEADER_FORMAT.encode(), FORMAT_ARRAYS)], [(HEADER_FORWARDED.encode(), value)]):
-        found = FeedbackReader("feedback", 0, 1, Classes(("x", "y", "z"), 1e-6)).read(
-            _columns(value, *headers)
-        )
-        assert found.here or found.elsewhere or found.refused or found.controls or found.trials
-        for label in found.here:
-            unpack(label.original())
+    for domain in DOMAINS:
+        for headers in ([], [(HEADER_FORMAT.encode(), FORMAT_ARRAYS)], [(HEADER_FORWARDED.encode(), value)]):
+            found = FeedbackReader("feedback", 0, 1, domain).read(_columns(value, *headers))
+            assert found.here or found.elsewhere or found.refused or found.controls or found.trials
+            for label in found.here:
+                unpack(label.original())
+                _meaning(domain, label.label)
+
+
+def _meaning(domain: Domain, label: AnyLabel) -> None:
+    """What a label says is a number the loss can take, now and when it has been kept."""
+    try:
+        meaning = domain.meaning(label)
+    except RecordError:
+        return
+    assert np.isfinite(meaning.number)
+    assert domain.kept(meaning.name, domain.parts[meaning.part] if domain.parts else None) == meaning
 
 
 def _json(*trees: Any) -> tuple[bytes, ...]:
@@ -146,6 +162,15 @@ def _packed() -> dict[int, bytes]:
 PACKED = _packed()
 TRIAL_BATCH = PredictionBatch("a", [b"r", b"q"], np.eye(3)[:2], np.array([1, 2]))
 LABEL_BATCH = FeedbackBatch([b"r", b"q"], [0, 1], None, np.array([0, 1]), np.array([1.0, 0.5]))
+PART_BATCH = FeedbackBatch([b"r", b"r"], [PartLabel(0, 1.0), PartLabel(2, -0.5)], None, np.array([0, 1]))
+OF_PART = {"version": 1, "kind": "feedback", "request_id": "r", "part": "x", "label": 1.0, "revision": 2}
+OF_PARTS = {
+    "version": 1,
+    "kind": "feedbacks",
+    "request_ids": ["r", "r"],
+    "parts": ["x", 1],
+    "labels": [True, 0],
+}
 ANSWERS = tuple(
     record.value or b"" for _, record in fused_records(asked(["r", "q"]), columns=True, partitions=1)
 )
@@ -154,13 +179,16 @@ FUSED = {"components": {"a": [1.0, 0.0, 0.0]}, "segment": "s", "credit": {"every
 TARGETS: dict[str, Target] = {
     "prediction": Target(_prediction, _json(prediction("r"), prediction("r", "b", output=[1, 0, -0.0]))),
     "request": Target(_request, _json(request("r"))),
-    "feedback": Target(_feedback, _json(feedback("r"), CONTROL, TRIAL, ORIGIN)),
+    "feedback": Target(_feedback, _json(feedback("r"), OF_PART, OF_PARTS, CONTROL, TRIAL, ORIGIN)),
     **{
         f"batch {name}": Target(_records(codec), (PACKED[codec],))
         for name, codec in {"plain": 0, "gzip": GZIP, "snappy": SNAPPY, "lz4": LZ4, "zstd": ZSTD}.items()
     },
     "columnar predictions": Target(predictions.unpack, (predictions.pack(TRIAL_BATCH),), (RecordError,)),
     "columnar labels": Target(feedbacks.unpack, (feedbacks.pack(LABEL_BATCH),), (RecordError,)),
+    "columnar labels of parts": Target(
+        part_feedbacks.unpack, (part_feedbacks.pack(PART_BATCH),), (RecordError,)
+    ),
     "columnar answers": Target(fuseds.unpack, ANSWERS, (RecordError,)),
     "fused": Target(lambda value: credited(Answer(0, 0, value)), _json(FUSED), (RecordError,)),
     "credit": Target(

@@ -17,7 +17,8 @@ from stream_ensemble.messages import UNREADABLE, Feedback, Fused, PartFeedback
 
 class _Kind(msgspec.Struct):
     kind: Literal["fused", "feedback", "control", "trial"]
-    part: msgspec.Raw | None = None
+    # Not ``| None``: msgspec then reads only null here.
+    part: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 _kind = msgspec.json.Decoder(_Kind).decode
@@ -99,7 +100,7 @@ def read_messages(path: Path, parts: Sequence[str] = ()) -> Raw:
                 try:
                     said = _kind(line)
                     if said.kind not in _NEITHER:
-                        decode = _feedback if said.part is None else _part_feedback
+                        decode = _feedback if said.part is msgspec.UNSET else _part_feedback
                         topics.take(_fused(line) if said.kind == "fused" else decode(line))
                 except UNREADABLE as error:
                     raise SettingsError(f"line {number} is no fused or feedback record: {error}") from None
