@@ -38,6 +38,8 @@ _RESUME_AT = 0.9
 #: Chunks of one partition and fetch are processed in one go up to this size.
 _TOGETHER_BYTES = 256 << 10
 _RETRY_S = (0.1, 0.5, 2.0, 5.0)
+#: What is too large for its topic stays so until somebody changes the topic.
+_TOO_LARGE_S = 5.0
 #: A fence is renewed long before the broker forgets the producer id (1 day) or the transactional id (7 days).
 FENCE_RENEWAL_S = 6 * 3600.0
 
@@ -155,7 +157,8 @@ class FuseOwner:
             return
         leading = partition.join.progress.leading
         inputs = [ensemble.inputs_of(number)[t] for t in leading]
-        held = {tp for tp in inputs if tp in self._held}
+        # Among them may be that of a member that has gone into shadow since.
+        held = {tp for tp in ensemble.inputs_of(number) if tp in self._held}
         still_open = partition.join.open_requests
         # While any are held, who is awaited is looked at again: else all that could end the open ones may
         # stay held.
@@ -240,7 +243,7 @@ class FuseOwner:
         given = self._given.get(place, ())
         return [tp for tp in self._ensembles[place[0]].inputs_of(place[1]) if tp.topic in given]
 
-    def _restart(self, place: Place, generation: int) -> None:
+    def _restart(self, place: Place, generation: int, pause_s: float = 0.0) -> None:
         running = self._preparing.pop(place, None)
         if running is not None:
             running.cancel()
@@ -249,15 +252,15 @@ class FuseOwner:
             old.closed = True
         self._delivery.abandon(place)
         self._preparing[place] = asyncio.get_running_loop().create_task(
-            self._prepare(place, generation), name=f"take over {place[0]} partition {place[1]}"
+            self._prepare(place, generation, pause_s), name=f"take over {place[0]} partition {place[1]}"
         )
 
-    async def _prepare(self, place: Place, generation: int) -> None:
+    async def _prepare(self, place: Place, generation: int, pause_s: float) -> None:
         """Take over, with back-off, until it works or the generation has passed."""
         attempt = 0
         while generation == self._generation:
             try:
-                await self._take_over(place, generation)
+                await self._take_over(place, generation, pause_s)
                 return
             except FencedError as error:
                 log.info("not taking over %s partition %d: %s", *place, error)
@@ -268,12 +271,14 @@ class FuseOwner:
                 attempt += 1
                 await asyncio.sleep(wait)
 
-    async def _take_over(self, place: Place, generation: int) -> None:
+    async def _take_over(self, place: Place, generation: int, pause_s: float) -> None:
+        """Take over; ``pause_s`` from now on, in which nothing is read."""
         name, number = place
         ensemble = self._ensembles[name]
         inputs = self._inputs(place)
-        began = time.monotonic()
         await self._consumer.hold(inputs)
+        await asyncio.sleep(pause_s)
+        began = time.monotonic()
         absent = set(ensemble.inputs) - {tp.topic for tp in inputs}
         producer = self._delivery.producer_of(place, ensemble.transactional_id(number))
         fresh = ensemble.partition(number, producer, lambda error: self._on_failure(place, error), absent)
@@ -302,18 +307,24 @@ class FuseOwner:
 
         Fence again if we are still the owner; if not, the heartbeat will be refused and p is dropped.
         """
-        if isinstance(error, MessageSizeTooLargeError):
+        pause_s = 0.0
+        # In transactions it is what the failure came from.
+        if isinstance(error, MessageSizeTooLargeError) or isinstance(
+            error.__cause__, MessageSizeTooLargeError
+        ):
+            pause_s = _TOO_LARGE_S
             ensemble = self._ensembles[place[0]]
             log.error(
                 "%s partition %d stands still: a record for it is larger than %s or %s takes. Raise "
                 "max.message.bytes there; `stream-ensemble check --connect` says to what. Nothing is lost; "
-                "it is tried again and again",
+                "it is tried again every %g s",
                 *place,
                 ensemble.fused,
                 ensemble.late,
+                pause_s,
             )
         log.warning("delivery for %s partition %d failed (%r); taking it over again", *place, error)
-        self._restart(place, self._generation)
+        self._restart(place, self._generation, pause_s)
 
     async def revoked(self, partitions: frozenset[TP]) -> None:
         """Close, flush for at most 8 s or half the rebalance time-out; the transport commits right after."""

@@ -297,6 +297,7 @@ class FuserPartition:
             progress.topics[topic].unreadable = unreadable[topic]
             if end is not None:
                 progress.at_end(topic, end.asked_at, end.offset)
+        progress.note_idle(now, self.join.rules.lateness_horizon_ms / 1000)
         decided = self._follow_members()
         if len(self.shadows):
             self._give_up_waiting()

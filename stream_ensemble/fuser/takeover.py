@@ -73,17 +73,20 @@ async def take_over(
         found = await _positions(reader, ensemble, mine, committed, earliest)
         positions = dict(zip(mine, found, strict=True))
         leaders = [(TopicPartition(tp.topic, tp.partition), at) for tp, at in positions.items()]
+        replay_from = again_from = await oldest_time(reader, leaders)
         beside = [tp for tp in inputs if tp.topic not in leading]
         if beside:
-            members_at = await oldest_time(reader, leaders)
-            positions |= await _positions_in_shadow(reader, beside, committed, members_at)
+            positions |= await _positions_in_shadow(reader, beside, committed, replay_from)
+            # What was said in shadow stands in answers too, and its topic may be committed less far.
+            everyone = [(TopicPartition(tp.topic, tp.partition), at) for tp, at in positions.items()]
+            again_from = await oldest_time(reader, everyone)
         fresh = {tp: at for tp, at in positions.items() if committed[tp] is None}
         if fresh:
             # Before the first answer: with answers and no commit, a next owner would start behind them.
             await consumer.commit_positions(fresh)
         every = [positions.get(tp, -1) for tp in ensemble.inputs_of(partition)]
-        replay_from = await oldest_time(reader, leaders)
-        count = await _read_back(answered, ensemble, join, replay_from, every, fused, (begin, end))
+        since = replay_from, again_from
+        count = await _read_back(answered, ensemble, join, since, every, fused, (begin, end))
     return Takeover(tuple(every), count)
 
 
@@ -149,14 +152,15 @@ async def _read_back(
     reader: LogReader,
     ensemble: FusedEnsemble,
     join: PartitionJoin,
-    replay_from: int | None,
+    since: tuple[int | None, int | None],
     positions: list[int],
     fused: TopicPartition,
     span: tuple[int, int],
 ) -> int:
-    """Fill the index with the ids that ended within two lateness horizons of ``replay_from`` (ms): the oldest
-    record still to be read of the topics whose records open requests; None: there is none.
+    """Fill the index with the ids that ended within two lateness horizons of ``since`` (ms): the oldest
+    record still to be read of the topics whose records open requests, and of all; None: there is none.
     """
+    replay_from, again_from = since
     newest = replay_from if replay_from is not None else await reader.last_time(fused)
     if newest is None:
         return 0
@@ -165,5 +169,5 @@ async def _read_back(
         return 0
     history = FusedHistory(join, {topic: t for t, topic in enumerate(ensemble.inputs)}, positions)
     async for columns in reader.read(fused, max(start, span[0]), span[1]):
-        history.note(columns, replay_from)
+        history.note(columns, again_from)
     return history.requests

@@ -15,6 +15,7 @@ from aiokafka.structs import TopicPartition
 
 from stream_ensemble.core.join.closed_index import ClosedIndex
 from stream_ensemble.core.join.progress import Progress
+from stream_ensemble.core.join.shadows import Shadows
 from stream_ensemble.core.labels import matching
 from stream_ensemble.fuser import ensemble as fuser_ensemble
 from stream_ensemble.fuser import owner as fuser_owner
@@ -40,6 +41,7 @@ from tests.simulation.faults import Fault
 from tests.simulation.group import SESSION_S
 from tests.simulation.network import here
 from tests.simulation.run import Schedule
+from tests.simulation.settings import VARIANTS
 
 
 class Bug(NamedTuple):
@@ -127,6 +129,17 @@ def _ended_inside(seed: int) -> Schedule:
         point = CrashPoint(host, at, "write offsets", rng.randint(1, 3), True)
         faults.append(Fault(at, "crash", host, 0.3, point))
     return Schedule(seed, instead=tuple(faults), transacted=True)
+
+
+def _oversized(seed: int) -> Schedule:
+    """Nothing goes wrong but that answers are too large for a while."""
+    place = f"{settings.NAME}.fused/{seed % settings.PARTITIONS}"
+    return Schedule(seed, instead=(Fault(0.8, "oversized", place, 1.5),))
+
+
+def _at_the_cap(seed: int) -> Schedule:
+    """With the settings of a low cap of open requests."""
+    return Schedule(3 + VARIANTS * seed)
 
 
 def _busy(seed: int) -> Schedule:
@@ -228,6 +241,17 @@ def _closing_kept(right: Any) -> Any:
     return assigned
 
 
+def _nothing_brought_along(right: Any) -> Any:
+    def follow(self: FuserPartition) -> Any:
+        leave, self.shadows.leave = self.shadows.leave, lambda members: leave(members) and []  # type: ignore[method-assign]
+        try:
+            return right(self)
+        finally:
+            del self.shadows.leave
+
+    return follow
+
+
 def _released_anyway(right: Any) -> Any:
     def delivered(self: FuserPartition, slots: Any, future: Any) -> None:
         self.join.release(slots)
@@ -323,6 +347,14 @@ BUGS: dict[str, Bug] = {
     ),
     "a failed batch does not fail its transaction": Bug(
         TransactionalOutput, "_write", rewritten("raise result", "continue"), _refused_inside
+    ),
+    "held for ever when its member goes into shadow": Bug(
+        FuseOwner, "_bound", rewritten("tp in ensemble.inputs_of(number) if", "tp in inputs if"), _at_the_cap
+    ),
+    "what who retires has said is forgotten": Bug(Shadows, "enter", _ignored),
+    "who is admitted brings nothing along": Bug(FuserPartition, "_follow_members", _nothing_brought_along),
+    "no pause before an answer too large is tried again": Bug(
+        FuseOwner, "_on_failure", rewritten("pause_s = _TOO_LARGE_S", "pass"), _oversized
     ),
     "aborted answers read back": Bug(
         fuser_owner, "take_over", rewritten("committed_only=True", "committed_only=False"), _ended_inside

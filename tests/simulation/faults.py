@@ -17,7 +17,7 @@ _MOVING = ("crash", "crash", "crash", "freeze", "freeze", "rebalance", "stop", "
 #: Each hurts what is written or read.
 _HURTING = (
     "unreadable", "refuse", "refuse", "redis away", "redis empty", "redis older", "cut redis", "short freeze",
-    "new leader", "new leader",
+    "new leader", "new leader", "oversized",
 )  # fmt: skip
 #: A crash around an effect that does not come happens so much later all the same.
 CRASH_ANYWAY_S = 0.6
@@ -90,6 +90,9 @@ def _hurting(rng: random.Random, kind: str, when: float) -> Fault:
     if kind == "refuse":
         topic = rng.choice(("fused", "fused", "late"))
         return Fault(when, kind, f"{NAME}.{topic}/{rng.randrange(PARTITIONS)}")
+    if kind == "oversized":
+        topic = rng.choice(("fused", "fused", "late"))
+        return Fault(when, kind, f"{NAME}.{topic}/{rng.randrange(PARTITIONS)}", 0.3 + 1.2 * rng.random())
     if kind == "new leader":
         return Fault(when, kind, "", 0.2 + 0.8 * rng.random())
     if kind == "short freeze":

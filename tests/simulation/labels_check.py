@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.charging import Learned
-from stream_ensemble.core.labels.matching import Charge, give_up_orphans, take_labels
+from stream_ensemble.core.labels.matching import Charge, give_up_orphans, take_labels, take_trials
 from stream_ensemble.core.labels.parts import Parts
 from stream_ensemble.core.learning.contribution import Contribution, to_bytes
 from stream_ensemble.core.learning.control import NOTHING
 from stream_ensemble.core.tasks.classification import Classes
 from stream_ensemble.kafka.chunks import Chunk, Columns
 from stream_ensemble.learner import answers
-from stream_ensemble.learner.applied_topic import decode_applied
+from stream_ensemble.learner.applied_topic import decode_applied, is_trial
 from stream_ensemble.learner.reading import FeedbackReader
 from stream_ensemble.learner.standing import Standing
 from stream_ensemble.messages import ControlState
@@ -91,7 +91,10 @@ class LabelsCheck:
             until = max(until, appended)
         reader = FeedbackReader(self._topics.feedback, number, PARTITIONS, Classes(CLASSES))
         found = reader.read(self._columns(self._topics.feedback, number))
-        charges = take_labels(changes, rules, found.here, until)
+        charges = [
+            *take_labels(changes, rules, found.here, until),
+            *take_trials(changes, rules, found.trials),
+        ]
         give_up_orphans(changes, rules, until, 1 << 30)
         refused = Counter(((one.origin, one.reason)) for one in changes.dead)
         for item in found.refused:
@@ -163,8 +166,9 @@ class LabelsCheck:
     def _check_verdicts(self, number: int, single: _Single) -> None:
         newest: dict[str, Any] = {}
         for record in self._columns(self._topics.applied, number).records:
-            request_id, verdict = decode_applied(record)
-            newest[request_id] = verdict
+            if not is_trial(record):
+                request_id, verdict = decode_applied(record)
+                newest[request_id] = verdict
         expected = {r: v for r, v in single.changes.verdicts.items() if v is not None}
         found = {r: v for r, v in newest.items() if v is not None}
         for request_id in sorted(expected.keys() | found.keys()):

@@ -11,6 +11,9 @@ import msgspec
 
 from stream_ensemble.kafka.chunks import LOG_APPEND_TIME
 
+#: A name in ``aiokafka.errors``.
+TOO_LARGE = "MessageSizeTooLargeError"
+
 
 class Record(msgspec.Struct, gc=False):
     """A record in the log, as a consumer sees it."""
@@ -85,9 +88,18 @@ class _Producer:
 
 
 class PartitionLog:
-    """The log of one topic partition."""
+    """The log of one topic partition.
+
+    Attributes:
+        refusals: why the next batches are refused, one each, as names in ``aiokafka.errors``.
+        too_large: whether all are, for their size.
+        refused: why batches were refused so, and when the first was (ms), since somebody looked.
+    """
 
     def __init__(self) -> None:
+        self.refusals: list[str] = []
+        self.too_large = False
+        self.refused: dict[str, int] = {}
         self.batches: list[Batch] = []
         self._bases: list[int] = []
         self.end = 0
@@ -110,6 +122,10 @@ class PartitionLog:
         transactional: bool = False,
     ) -> int | Refusal:
         """Append records; ``producer`` is (id, epoch, sequence) with idempotence. Returns the base offset."""
+        if self.refusals or self.too_large:
+            why = self.refusals.pop() if self.refusals else TOO_LARGE
+            self.refused.setdefault(why, now_ms)
+            return Refusal(why)
         pid, epoch = -1, -1
         if producer is not None:
             pid, epoch, sequence = producer

@@ -24,6 +24,7 @@ from stream_ensemble.learner import publisher, restore
 from tests.simulation import clients
 from tests.simulation.loop import EPOCH_MS
 from tests.simulation.network import here
+from tests.simulation.settings import TOO_LARGE_S
 
 
 class _Time:
@@ -58,6 +59,7 @@ def _replacements() -> Iterator[tuple[Any, str, Any]]:
     yield learner_owner, "open_label_store", _open_label_store
     yield learner_partition, "uuid", SimpleNamespace(uuid4=_numbered)
     yield fuser_owner, "_TICK_S", 0.25
+    yield fuser_owner, "_TOO_LARGE_S", TOO_LARGE_S
     # So few that the ring grows and ended requests are cut out of it within one schedule.
     yield slots, "_FIRST_CAPACITY", 64
 

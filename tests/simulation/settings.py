@@ -22,6 +22,8 @@ LATENESS_S = 30.0
 ORPHAN_S = 60.0
 LABEL_S = 90.0
 HOLD_LIMIT_S = 0.8
+#: The pause between two tries of an answer that its topic does not take.
+TOO_LARGE_S = 0.5
 
 _VARIANTS = (
     {"quorum": 1},

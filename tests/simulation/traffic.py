@@ -33,6 +33,8 @@ _ODD = {
     "again": 25, "conflicting": 12, "late": 24, "old": 5, "bad": 24,
     "misrouted": 12, "keyless": 6, "asleep": 12, "missing": 15,
 }  # fmt: skip
+#: The member that is retired and admitted.
+COMING = MEMBERS[-1]
 #: These are bad, late or duplicate; the others only unusual.
 WRONG = ("again", "conflicting", "late", "old", "bad", "label")
 _EIGHTHS, _BROKEN = 8, 3
@@ -270,8 +272,8 @@ class _Writer:
         return found
 
     def orders(self, span: float) -> list[Written]:
-        """In half of the schedules: pins, unpins and resets, which partitions may read in another order, or
-        twice.
+        """In half of the schedules: pins, unpins, resets, a member retired and admitted; partitions may read
+        them in another order, or twice.
         """
         rng = self.of_orders
         if rng.random() < 0.5:
@@ -279,12 +281,16 @@ class _Writer:
         found = []
         for number in range(1, rng.randint(2, 6)):
             said: dict[str, Any] = {"version": 1, "kind": "control", "number": number, "id": f"{number:x}"}
-            said["action"] = rng.choice(("pin", "pin", "unpin", "reset"))
+            said["action"] = rng.choice(("pin", "pin", "unpin", "reset", "retire", "retire", "admit"))
             said["by"] = rng.choice(("operator", "guardrail"))
             if said["action"] == "pin":
                 said["pinned"] = {"weights": {member: rng.random() + 0.01 for member in MEMBERS}}
             if said["action"] == "reset":
                 said["generation"] = number
+            elif said["action"] in ("retire", "admit"):
+                said["member"] = COMING
+                if said["action"] == "admit":
+                    said |= {"share": 0.1, "labels": 20.0, "generation": 1}
             elif rng.random() < 0.2:
                 said["segment"] = "shop"
             for place in range(PARTITIONS):
@@ -299,6 +305,11 @@ class _Writer:
         """A few more requests of both partitions, after which labels without answers are given up."""
         rng, found = self.rng, []
         made = EPOCH_MS + 3_000_000_000
+        for place in range(PARTITIONS):
+            # Log time goes on in this topic too: what waits in shadow for nobody is given up.
+            number = self.places.index(place, REQUESTS)
+            said = {"version": 1, "kind": "request", "request_id": self.ids[number].decode()}
+            found.append(self.record(0.0, self.topics.requests, number, said))
         for number in range(REQUESTS, REQUESTS + TAIL):
             at = TAIL_SPAN_S * rng.random()
             for k, topic in enumerate(self.topics.predictions):

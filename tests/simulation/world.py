@@ -19,7 +19,7 @@ from tests.simulation.broker import Broker, View
 from tests.simulation.effects import Effects
 from tests.simulation.faults import CRASH_ANYWAY_S, HOSTS, Fault
 from tests.simulation.group import Group
-from tests.simulation.log import Refusal
+from tests.simulation.log import TOO_LARGE
 from tests.simulation.loop import Clock
 from tests.simulation.network import Process
 from tests.simulation.traffic import Written
@@ -72,6 +72,8 @@ class World:
         self._gone: list[Process] = []
         self._restart: dict[str, float] = {}
         self._troubles = 0
+        #: By transactional id: which process has fenced it in which generation.
+        self._fenced: dict[str, tuple[Process, int]] = {}
         #: All has been written that ever will be.
         self.last = False
         self.broker.on_fence = self._on_fence
@@ -173,15 +175,14 @@ class World:
             del self.broker.views[node]
 
     def _refuse(self, fault: Fault) -> None:
-        """The next batch is refused for itself, as one that is too large for the topic."""
-        log = self.broker.logs[_place(fault.target)]
-        append = log.append
+        """The next batch is refused for itself."""
+        self.broker.logs[_place(fault.target)].refusals.append("InvalidTimestampError")
 
-        def refuse_once(*args: Any, **more: Any) -> Any:
-            log.append = append  # type: ignore[method-assign]
-            return Refusal("MessageSizeTooLargeError")
-
-        log.append = refuse_once  # type: ignore[method-assign]
+    def _oversized(self, fault: Fault) -> None:
+        """No batch of this topic partition is small enough, until somebody lets it take larger ones."""
+        tp = _place(fault.target)
+        self.broker.logs[tp].too_large = True
+        self._for(fault.length, lambda: setattr(self.broker.logs[tp], "too_large", False))
 
     def _redis_away(self, fault: Fault) -> None:
         self.redis.available = False
@@ -215,6 +216,23 @@ class World:
     def _on_fence(self, transactional_id: str, process: Any) -> None:
         if process.accepted_at < self.clock.now - _AT_ONCE_S:
             self.violation(f"{process.name} fenced {transactional_id} without an accepted heartbeat")
+        self._check_pause(transactional_id, process)
+
+    def _check_pause(self, transactional_id: str, process: Process) -> None:
+        """What was too large for its topic when it was fenced before is tried again after a pause only."""
+        by = process, self.fusers.generation
+        before, self._fenced[transactional_id] = self._fenced.get(transactional_id), by
+        number = int(transactional_id.rpartition("-")[2])
+        topics = settings.topics(self.variant)
+        refused: dict[str, int] = {}
+        for topic in (topics.fused, topics.late):
+            log = self.broker.logs[TopicPartition(topic, number)]
+            for why, at in log.refused.items():
+                refused[why] = min(at, refused.get(why, at))
+            log.refused.clear()
+        since = self.clock.broker_ms() - refused.get(TOO_LARGE, 0)
+        if before == by and refused.keys() == {TOO_LARGE} and since < 1000 * settings.TOO_LARGE_S:
+            self.violation(f"{process.name} tries an answer that is too large again after {since} ms")
 
     def _tell(self, who: str, what: str, detail: str) -> None:
         if self._say is not None:
@@ -242,17 +260,23 @@ class World:
 
     def _fusers_unsettled(self) -> str | None:
         owned: dict[int, Fuser] = {}
+        waiting: set[int] = set()
         for worker in self.running(Fuser):
             if not hasattr(worker, "owner") or not hasattr(worker, "consumer"):
                 return "a fuser is starting"
             for (_, number), partition in worker.owner.partitions.items():
                 owned[number] = worker
-                if partition.join.open_requests or partition.join.ledger.held or len(partition._held):
+                join = partition.join
+                # What is said in shadow of a request that nobody answers waits for the lateness horizon, and
+                # with it its offset.
+                if not self.last and len(partition.shadows) and not join.open_requests:
+                    waiting.add(number)
+                elif join.open_requests or join.ledger.held or len(partition._held):
                     return f"fuse partition {number} holds {partition.join.ledger.as_dict()}"
         if len(owned) < settings.PARTITIONS:
             return "a fuse partition has no owner"
         committed = self.broker.offsets[self.fusers.name]
-        for number in range(settings.PARTITIONS):
+        for number in set(range(settings.PARTITIONS)) - waiting:
             for topic in settings.fused(self.variant).inputs:
                 tp = TopicPartition(topic, number)
                 at = committed.get(tp)

@@ -29,6 +29,8 @@ class TopicProgress:
     ``log_time``: largest append time read (ms), or known to be passed. ``next_offset``: first offset not
     yet processed. ``end_asked_at``: monotonic time (s) at which the newest fetch was sent that was answered
     with "you are at the end". ``pause``: between the two newest of them (s); 0 where nobody looked for long.
+    ``idle``: nothing has come for long although it is read to its end; ``moved_to`` and ``moved_at``: its
+    ``log_time`` when that was looked at last, and since when it was seen to be so (s).
     """
 
     log_time: int = -1
@@ -36,6 +38,9 @@ class TopicProgress:
     end_asked_at: float = _NEVER
     pause: float = 0.0
     unreadable: bool = False
+    idle: bool = False
+    moved_to: int | None = None
+    moved_at: float = _NEVER
 
 
 class Progress:
@@ -128,11 +133,24 @@ class Progress:
         passed: NDArray[np.bool_] = (due_appended <= state.log_time) | (due_monotonic <= state.end_asked_at)
         return passed
 
-    def oldest_log_time(self) -> int:
-        """The append time (ms) below which nothing that opens a request will be read; -1 when a topic has not
-        been read.
+    def note_idle(self, now: float, horizon: float) -> None:
+        """Which topics are idle at monotonic ``now`` (s): nothing came in them for a lateness ``horizon``
+        (s), of which their ends were asked for in the last half.
         """
-        return min([self.topics[t].log_time for t in self.leading])
+        for topic in self.topics:
+            if topic.moved_to != topic.log_time:
+                topic.moved_to, topic.moved_at = topic.log_time, now
+            topic.idle = now - topic.moved_at > horizon and now - topic.end_asked_at < horizon / 2
+
+    def oldest_log_time(self) -> int:
+        """The append time (ms) below which nothing that opens a request will be read, but for less than a
+        lateness horizon; -1 when a topic has not been read.
+
+        What comes in an idle topic is appended after its end was asked for, hence after what was read of the
+        others by then. Without leaving them out, a topic that nobody writes to would keep this for ever.
+        """
+        moving = [self.topics[t].log_time for t in self.leading if not self.topics[t].idle]
+        return min(moving or [self.topics[t].log_time for t in self.leading])
 
 
 def furthest_ahead(log_times: Sequence[int], at_end: Sequence[bool]) -> list[bool]:

@@ -137,3 +137,43 @@ def test_nothing_is_held_when_all_is_read() -> None:
 
 def test_equals_all_go_on() -> None:
     assert furthest_ahead([7, 7], [False, False]) == [False, False]
+
+
+def test_a_topic_that_nobody_writes_to_keeps_nothing_in_mind() -> None:
+    progress = Progress(3, [0, 1], silence_after=2.0)
+    progress.note_idle(0.0, 600.0)
+    progress.read(0, 5_000_000, 10)
+    progress.read(1, 4_000_000, 10)
+    progress.note_idle(1000.0, 600.0)
+    assert progress.oldest_log_time() == -1, "where its end is, nobody knows"
+    progress.at_end(2, 1000.0, -1)
+    progress.note_idle(1000.0, 600.0)
+    assert progress.oldest_log_time() == 4_000_000
+    # What came since it was looked at may be as old as that.
+    progress.note_idle(1300.0, 600.0)
+    assert progress.oldest_log_time() == -1
+
+
+def test_a_topic_is_idle_until_something_comes_and_not_before_its_time() -> None:
+    progress = Progress(2, [0, 1], silence_after=2.0)
+    for second in range(0, 1300, 10):
+        progress.read(0, 1000 * second, second)
+        if second == 0:
+            progress.read(1, 500, 0)
+        progress.at_end(1, float(second), 0)
+        progress.note_idle(float(second), 600.0)
+        assert progress.oldest_log_time() == min(1000 * second, 500) if second <= 600 else 1000 * second
+    progress.read(1, 1_280_000, 1)
+    progress.note_idle(1300.0, 600.0)
+    assert progress.oldest_log_time() == 1_280_000
+
+
+def test_where_all_are_idle_nothing_is_known_anew() -> None:
+    progress = Progress(2, [0, 1], silence_after=2.0)
+    progress.read(0, 700, 0)
+    progress.read(1, 500, 0)
+    progress.note_idle(0.0, 600.0)
+    for topic in range(2):
+        progress.at_end(topic, 1000.0, 0)
+    progress.note_idle(1000.0, 600.0)
+    assert progress.oldest_log_time() == 500

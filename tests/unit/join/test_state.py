@@ -255,3 +255,27 @@ def test_a_flood_of_ended_requests_opens_nothing() -> None:
     verdicts, _ = predict(state, 0, *twice, b"new", offset=5000)
     assert verdicts == [Verdict.LATE] * 10_000 + [Verdict.USED]
     assert (state.open_requests, state.ledger.prediction_difference()) == (1, 0)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_ended_requests_are_forgotten_though_nobody_writes_to_the_requests_topic(asked: bool) -> None:
+    state = join()
+    state.progress.read(2, -1, 0)
+    known, offset = [], 0
+    for second in range(100):
+        ids = [b"r%d-%d" % (second, i) for i in range(50)]
+        decided: list[Decided] = []
+        for member in range(2):
+            decided.append(
+                predict(state, member, *ids, now=second, appended=1000 * (1 + second), offset=offset)[1]
+            )
+        offset += len(ids)
+        if asked:
+            state.progress.at_end(2, float(second), 0)
+        state.progress.note_idle(float(second), HORIZON / 1000)
+        for ended in decided:
+            state.release(ended.slots)
+        known.append(len(state.closed))
+    # Those of two horizons, and what is cut in one go.
+    assert (known[-1] < 50 * 30) == asked
+    assert not asked or known[-1] > 50 * 15
