@@ -31,7 +31,9 @@ Row = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Revision = Annotated[int, Meta(ge=0, le=2**53)]
 LabelWeight = Annotated[float, Meta(gt=0, le=1e6)]
 Label = Annotated[int, Meta(ge=0, le=2**31 - 1)] | Annotated[str, Meta(min_length=1, max_length=256)]
-PartName = Annotated[int, Meta(ge=0, le=2**31 - 1)] | Name
+#: Of a class or a horizon, as long as the settings allow.
+PartName = Annotated[str, Meta(min_length=1, max_length=256)]
+Part = Annotated[int, Meta(ge=0, le=2**31 - 1)] | PartName
 
 Generation = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 #: As far as a double counts in ones, which is what Redis and JavaScript have.
@@ -250,7 +252,7 @@ class PartFeedback(Struct, kw_only=True, omit_defaults=True):
     version: Literal[1]
     kind: Literal["feedback"]
     request_id: RequestId
-    part: Annotated[PartName, Meta(description="The class or horizon, by its name or by its index from 0.")]
+    part: Annotated[Part, Meta(description="The class or horizon, by its name or by its index from 0.")]
     label: Annotated[
         bool | float,
         Meta(
@@ -324,7 +326,7 @@ class PartFeedbackArrays(Struct, kw_only=True, omit_defaults=True):
             min_length=1, max_length=MOST_ROWS, description="The N requests; one may stand there repeatedly."
         ),
     ]
-    parts: Annotated[list[PartName], Meta(description="The classes or horizons, by name or by index from 0.")]
+    parts: Annotated[list[Part], Meta(description="The classes or horizons, by name or by index from 0.")]
     labels: Annotated[
         list[bool | float], Meta(description="Of classes: true or false, 1 or 0. Of horizons: the numbers.")
     ]
@@ -388,7 +390,7 @@ class Applied(Struct, kw_only=True, omit_defaults=True):
         Meta(description="The class, by its name or by its index from 0; of a part what it is said to be."),
     ]
     part: Annotated[
-        Name | None, Meta(description="Of the request, which the label is about; absent: the whole.")
+        PartName | None, Meta(description="Of the request, which the label is about; absent: the whole.")
     ] = None
     revision: Annotated[Revision, Meta(description="Of the label.")]
     weight: Annotated[LabelWeight, Meta(description="Of the label.")] = 1.0

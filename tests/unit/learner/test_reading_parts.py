@@ -57,7 +57,7 @@ def test_a_label_says_what_it_is_about(more: dict[str, Any], label: PartLabel) -
         ({"label": "2.5"}, "wrong-field"),
         ({"part": -1}, "wrong-field"),
         ({"part": ""}, "wrong-field"),
-        ({"part": "x" * 129}, "wrong-field"),
+        ({"part": "x" * 257}, "wrong-field"),
         ({"revision": -1}, "wrong-field"),
         ({"weight": 0}, "wrong-field"),
     ],
