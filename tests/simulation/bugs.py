@@ -86,17 +86,6 @@ def rewritten(old: str, new: str) -> Callable[[Any], Any]:
 # --- what makes them show ---------------------------------------------------------------------------
 
 
-def _zombie(seed: int) -> Schedule:
-    """Fusers by turns are stopped just long enough to lose their partitions, and come back at once."""
-    rng = random.Random(seed)
-    at, faults = 0.5 + 0.5 * rng.random(), []
-    for turn in range(3):
-        length = SESSION_S + 0.15 + 0.6 * rng.random()
-        faults.append(Fault(at, "freeze", f"fuse-{(seed + turn) % 2}", length))
-        at += length + 0.6
-    return Schedule(seed, instead=tuple(faults), transacted=False)
-
-
 def _cut_off(seed: int) -> Schedule:
     """A fuser is cut off with answers on their way, and connected again at about the time at which its
     successor has fenced and read back, and has written nothing yet: they are tried again at once.
