@@ -44,7 +44,7 @@ def differences(ensemble: LearnedEnsemble, p: int, live: Cut, replayed: Replayed
     live of an older generation or of another algorithm counts nothing and is left out.
     """
     usable = _usable(ensemble, live)
-    segments = {key.segment for key in usable} | set(replayed.parts)
+    segments = {key.segment for key in usable} | set(replayed.by_segment)
     for segment in sorted(segments, key=lambda name: (name is not None, name or "")):
         key = Key(ensemble.task, segment)
         held = (
@@ -52,7 +52,7 @@ def differences(ensemble: LearnedEnsemble, p: int, live: Cut, replayed: Replayed
             if key in usable
             else Contribution(ensemble.algorithm.members)
         )
-        expected = replayed.parts.get(segment, Contribution(held.members))
+        expected = replayed.by_segment.get(segment, Contribution(held.members))
         sizes = replayed.sizes.get(segment, {})
         for what, found, wanted in _unlike(held, expected, sizes, maxima=not replayed.corrected):
             yield Difference(key, p, "weights topic", what, found, wanted)

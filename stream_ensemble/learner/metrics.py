@@ -69,7 +69,7 @@ class LearnerCollector(Collector):
             here = [name, str(number)]
             for fate, count in sorted(partition.counts.items()):
                 labels.add_metric([*here, fate], count)
-            whole = partition.standing.learned.parts.get(None)
+            whole = partition.standing.learned.by_segment.get(None)
             learned.add_metric(here, whole.n if whole else 0)
             parked.add_metric(here, partition.parked)
             stored.add_metric(here, partition.stored_bytes)

@@ -16,10 +16,10 @@ from functools import partial
 
 from aiokafka.structs import TopicPartition
 
+from stream_ensemble.core.labels.by_segment import BySegment
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.charging import Learned
 from stream_ensemble.core.labels.matching import give_up_excess, give_up_orphans, take_labels, take_trials
-from stream_ensemble.core.labels.parts import Parts
 from stream_ensemble.errors import StreamEnsembleError
 from stream_ensemble.kafka.chunks import Chunk, Columns, EndEvidence
 from stream_ensemble.kafka.decode import Refused
@@ -30,11 +30,11 @@ from stream_ensemble.learner.ensemble import LearnedEnsemble
 from stream_ensemble.learner.feedback_clock import FeedbackClock
 from stream_ensemble.learner.gathered import Gathered
 from stream_ensemble.learner.guard import Guard, guards
-from stream_ensemble.learner.parts import in_parts
 from stream_ensemble.learner.publisher import WeightsPublisher
 from stream_ensemble.learner.reading import feedback_reader
 from stream_ensemble.learner.refill import KEYFRAME_MARGIN_MS
 from stream_ensemble.learner.restore import restore, stamp
+from stream_ensemble.learner.slices import in_slices
 from stream_ensemble.learner.standing import Standing, changes_of
 from stream_ensemble.stores import background
 from stream_ensemble.stores.contributions import ContributionStore, Order
@@ -103,7 +103,7 @@ class LearnerPartition:
         self._flushing = asyncio.Lock()
         self._beside: list[asyncio.Task[None]] = []
         self._overtaken_by: Order | None = None
-        self._standing = Standing(Learned(0, Parts()), Order(0, 0, 0), 0)
+        self._standing = Standing(Learned(0, BySegment()), Order(0, 0, 0), 0)
         self._gathered = Gathered(Changes(store), 0, 0, 0)
         self._applied = 0
         self._committed: dict[TopicPartition, int] = {}
@@ -164,7 +164,7 @@ class LearnerPartition:
             return
         if chunk.first > expected:
             raise PositionError(f"{chunk.tp}: read from {chunk.first} on, {expected} is next")
-        for columns, after in in_parts(chunk.columns(), chunk.next_offset):
+        for columns, after in in_slices(chunk.columns(), chunk.next_offset):
             if not await self._has_room():
                 return
             self._take_in(chunk.tp, columns, after)

@@ -15,10 +15,10 @@ from typing import Any
 
 from aiokafka.structs import TopicPartition
 
+from stream_ensemble.core.labels.by_segment import BySegment
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.charging import AlgorithmOver, Learned
 from stream_ensemble.core.labels.matching import Charge, give_up_orphans, take_labels, take_trials
-from stream_ensemble.core.labels.parts import Parts
 from stream_ensemble.core.learning.additive import Additive
 from stream_ensemble.core.learning.contribution import Contribution, Vector
 from stream_ensemble.core.learning.control import NOTHING
@@ -28,9 +28,9 @@ from stream_ensemble.kafka.chunks import Columns
 from stream_ensemble.kafka.tail import LogReader
 from stream_ensemble.learner import answers
 from stream_ensemble.learner.ensemble import LearnedEnsemble
-from stream_ensemble.learner.parts import in_parts
 from stream_ensemble.learner.reading import feedback_reader
 from stream_ensemble.learner.refill import KEYFRAME_MARGIN_MS
+from stream_ensemble.learner.slices import in_slices
 from stream_ensemble.learner.standing import Standing
 from stream_ensemble.messages import Control, ControlState
 from stream_ensemble.stores.contributions import Order
@@ -46,7 +46,7 @@ class Replayed:
 
     Attributes:
         generation: of the contributions.
-        parts: by segment.
+        by_segment: what was learned.
         sizes: by segment and array, the sums of |increments|.
         controls: what its control records come to; None: the older ones are not there any more.
         counts: what became of labels, by word.
@@ -54,7 +54,7 @@ class Replayed:
 
     generation: int
     controls: ControlState | None = NOTHING
-    parts: dict[str | None, Contribution] = field(default_factory=dict)
+    by_segment: dict[str | None, Contribution] = field(default_factory=dict)
     sizes: dict[str | None, dict[str, Vector]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -110,7 +110,7 @@ async def in_step(
 
 async def _portions(log: AsyncIterator[Columns]) -> AsyncIterator[Columns]:
     async for columns in log:
-        for part, _ in in_parts(columns, 0):
+        for part, _ in in_slices(columns, 0):
             yield part
 
 
@@ -127,7 +127,7 @@ class _Replay:
         self._store = store
         self._reader = feedback_reader(ensemble, p)
         self._over = _with_magnitudes(ensemble.algorithm_over)
-        self._standing = Standing(Learned(0, Parts()), Order(0, 0, 0), epoch=1)
+        self._standing = Standing(Learned(0, BySegment()), Order(0, 0, 0), epoch=1)
         self._fused_until = 0
         self._labels_until = 0
         self._counts: Counter[str] = Counter()
@@ -170,8 +170,8 @@ class _Replay:
         standing = self._standing
         controls = None if cut else standing.controls
         replayed = Replayed(standing.learned.generation, controls, counts=self._counts)
-        for segment, part in self._standing.learned.parts.items():
-            replayed.parts[segment], replayed.sizes[segment] = apart(part)
+        for segment, part in self._standing.learned.by_segment.items():
+            replayed.by_segment[segment], replayed.sizes[segment] = apart(part)
         return replayed
 
     def _stands_before_reset(self, tp: TopicPartition) -> bool:

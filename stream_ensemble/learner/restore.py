@@ -16,8 +16,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
+from stream_ensemble.core.labels.by_segment import by_segment
 from stream_ensemble.core.labels.charging import Learned
-from stream_ensemble.core.labels.parts import parts_of
 from stream_ensemble.core.learning.control import NOTHING
 from stream_ensemble.kafka.offset_errors import OffsetsAdminClient
 from stream_ensemble.kafka.tail import LogReader
@@ -133,7 +133,7 @@ async def restore(ensemble: LearnedEnsemble, p: int, store: LabelStore, owner: s
     said = log_read.stored()
     order = max([Order(0, 0, 0), *(stored.order for stored in said.values())])
     usable = _usable(log_read.newest, order.generation, ensemble)
-    parts = parts_of({key.segment: stored.value for key, stored in usable.items()})
+    parts = by_segment({key.segment: stored.value for key, stored in usable.items()})
     controls = log_read.controls
     return Restored(
         standing=Standing(

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
+from stream_ensemble.core.labels.by_segment import BySegment
 from stream_ensemble.core.labels.charging import AlgorithmOver, Learned, charge
 from stream_ensemble.core.labels.matching import Charge
-from stream_ensemble.core.labels.parts import Parts
 from stream_ensemble.core.labels.records import Known
 from stream_ensemble.core.learning import control
 from stream_ensemble.core.learning.contribution import Contribution
@@ -54,13 +54,13 @@ class Standing:
         said, epoch = bool(orders), self.epoch
         if overtaken_by is not None and overtaken_by > self.order:
             epoch = max(epoch, overtaken_by.epoch + 1)
-            learned = Learned(max(learned.generation, overtaken_by.generation), learned.parts)
-            changed, said = frozenset(learned.parts), controls != control.NOTHING
+            learned = Learned(max(learned.generation, overtaken_by.generation), learned.by_segment)
+            changed, said = frozenset(learned.by_segment), controls != control.NOTHING
         elif not changed and not said:
-            return Step(self, Parts(), outcome.counts)
+            return Step(self, BySegment(), outcome.counts)
         order = Order(learned.generation, epoch, self.order.sequence + 1)
         standing = Standing(learned, order, epoch, controls)
-        return Step(standing, learned.parts.only(changed), outcome.counts, said)
+        return Step(standing, learned.by_segment.only(changed), outcome.counts, said)
 
 
 def _reset(
@@ -77,7 +77,7 @@ def _reset(
     if generation <= learned.generation:
         return learned, changed
     nothing = algorithm_over(()).members
-    parts = Parts({segment: Contribution(nothing) for segment in {None, *learned.parts}})
+    parts = BySegment({segment: Contribution(nothing) for segment in {None, *learned.by_segment}})
     return Learned(generation, parts), frozenset(parts)
 
 
@@ -88,7 +88,7 @@ class Step:
     """
 
     standing: Standing
-    changed: Parts
+    changed: BySegment
     counts: Counter[str]
     controlled: bool = False
 

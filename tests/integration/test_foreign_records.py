@@ -176,7 +176,9 @@ async def test_what_only_workers_write_is_refused_from_others_and_nothing_is_lea
             at = world.topics.applied
             await world._producer.send_and_wait(at, value, key, partition=0)
         async with world.owner(host="another") as owner:
-            assert owner.partition.standing.learned.parts.packed(None) == learned.learned.parts.packed(None)
+            assert owner.partition.standing.learned.by_segment.packed(
+                None
+            ) == learned.learned.by_segment.packed(None)
             await world.fused("more")
             await world.label("more", "x")
             await owner.catch_up()

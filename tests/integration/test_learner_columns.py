@@ -18,7 +18,7 @@ from stream_ensemble.core.partitioning import partition_of
 from stream_ensemble.kafka.chunks import Columns, Row
 from stream_ensemble.learner import partition as learner_partition
 from stream_ensemble.learner.original import unpack
-from stream_ensemble.learner.parts import in_parts
+from stream_ensemble.learner.slices import in_slices
 from stream_ensemble.messages import (
     FORMAT_ARRAYS,
     FORMAT_COLUMNS,
@@ -189,13 +189,13 @@ async def test_a_new_owner_knows_the_rows_of_columnar_fused_records_and_the_bloc
             for record in label_records(labels[:10], FORMAT_COLUMNS):
                 await write(world, world.topics.feedback, record)
             await owner.catch_up()
-            assert owner.partition.standing.learned.parts[None].n == 10
+            assert owner.partition.standing.learned.by_segment[None].n == 10
             await owner.close()
         async with world.owner(host="B") as owner:
             for record in label_records(labels[10:], FORMAT_ARRAYS):
                 await write(world, world.topics.feedback, record)
             await owner.catch_up()
-            found = owner.partition.standing.learned.parts[None]
+            found = owner.partition.standing.learned.by_segment[None]
             assert differ(found, expected(world.ensemble().algorithm, some, labels)) == []
             assert owner.partition.counts == {"learned": 20}
 
@@ -223,7 +223,7 @@ async def test_a_row_that_waits_is_kept_alone_and_dies_alone_or_is_learned(
                 while owner.partition.parked:
                     await patient.fused(*ids(1, "moves-on"))
                     await owner.catch_up()
-            assert owner.partition.standing.learned.parts[None].n == 1
+            assert owner.partition.standing.learned.by_segment[None].n == 1
         dead = [dead_in(record) for _, record in await in_topic(patient.dead, 49)]
         rows = [Dead("orphan", Place(0, 0, row), label) for row, label in enumerate(early)]
         assert sorted(dead) == sorted(rows[1:])
@@ -235,11 +235,11 @@ async def test_a_chunk_of_more_rows_than_a_flush_takes_is_taken_in_parts(
     parts: list[int] = []
 
     def small_parts(columns: Columns, end: int) -> Iterator[tuple[Columns, int]]:
-        found = list(in_parts(columns, end, part_bytes=1))
+        found = list(in_slices(columns, end, slice_bytes=1))
         parts.append(len(found))
         return iter(found)
 
-    monkeypatch.setattr(learner_partition, "in_parts", small_parts)
+    monkeypatch.setattr(learner_partition, "in_slices", small_parts)
     monkeypatch.setattr(learner_partition, "_MOST_LABELS", 10)
     some = asked(ids(60))
     labels = [Label(each.request_id, n % 3) for n, each in enumerate(some)]
@@ -252,7 +252,7 @@ async def test_a_chunk_of_more_rows_than_a_flush_takes_is_taken_in_parts(
         parts.clear()
         await owner.catch_up(flush=False)
         assert max(parts) > 1
-        assert owner.partition.standing.learned.parts[None].n == 40
+        assert owner.partition.standing.learned.by_segment[None].n == 40
         await owner.partition.flush()
-        found = owner.partition.standing.learned.parts[None]
+        found = owner.partition.standing.learned.by_segment[None]
         assert differ(found, expected(world.ensemble().algorithm, some, labels)) == []

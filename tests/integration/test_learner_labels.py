@@ -43,7 +43,7 @@ async def test_unreadable_labels_go_to_dead_letter_unchanged_and_the_others_are_
         for request_id, name in names(good):
             await world.label(request_id, name)
         await owner.catch_up()
-        whole = owner.partition.standing.learned.parts[None]
+        whole = owner.partition.standing.learned.by_segment[None]
         assert whole.n == 5
         dead = dict(await world.dead())
         assert {reason: record.value for reason, record in dead.items()} == bad
@@ -116,7 +116,7 @@ async def test_a_label_whose_credit_nobody_carried_goes_to_dead_letter(world: Wo
         await world.label("r", "x")
         await owner.catch_up()
         assert [reason for reason, _ in await world.dead()] == ["credit-not-found"]
-        assert owner.partition.standing.learned.parts == {}
+        assert owner.partition.standing.learned.by_segment == {}
 
 
 async def test_answers_without_weights_teach_nothing(world: World) -> None:
@@ -127,7 +127,7 @@ async def test_answers_without_weights_teach_nothing(world: World) -> None:
         await world.label("f", "x")
         await owner.catch_up()
         assert owner.partition.counts["taught-nothing"] == 2
-        assert owner.partition.standing.learned.parts == {}
+        assert owner.partition.standing.learned.by_segment == {}
         assert await world.dead() == []
 
 
@@ -223,7 +223,7 @@ async def test_a_million_bytes_of_label_go_to_dead_letter_whole(world: World) ->
         await owner.catch_up()
         ((reason, record),) = await world.dead()
         assert (reason, record.value) == ("not-json", huge)
-        assert owner.partition.standing.learned.parts[None].n == 1
+        assert owner.partition.standing.learned.by_segment[None].n == 1
 
 
 async def test_labels_wait_for_fused_records_that_are_behind_them(world: World) -> None:
@@ -240,4 +240,4 @@ async def test_labels_wait_for_fused_records_that_are_behind_them(world: World) 
         await owner.read_only(world.topics.fused)
         assert not owner.partition.ahead(None)
         await owner.partition.flush()
-        assert owner.partition.standing.learned.parts[None].n == 1
+        assert owner.partition.standing.learned.by_segment[None].n == 1

@@ -24,7 +24,7 @@ async def test_a_tombstone_among_labels_is_dead_lettered_and_takes_nothing_back(
         client.produce(world.topics.feedback, None, None, partition=0)
         assert client.flush(30) == 0
         await owner.catch_up()
-        assert owner.partition.standing.learned.parts[None].n == len(requests)
+        assert owner.partition.standing.learned.by_segment[None].n == len(requests)
         dead = await world.dead()
         assert [reason for reason, _ in dead] == ["empty-value"] * (len(requests) + 1)
         assert {record.value for _, record in dead} == {None}

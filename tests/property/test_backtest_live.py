@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_ensemble.config import Learning, Task
+from stream_ensemble.core.labels.by_segment import BySegment
 from stream_ensemble.core.labels.charging import Learned, charge
 from stream_ensemble.core.labels.matching import Charge
-from stream_ensemble.core.labels.parts import Parts
 from stream_ensemble.core.learning import credit_block
 from stream_ensemble.core.learning.backtest import Stream, play
 from stream_ensemble.core.learning.calibrated_play import play_calibrated
@@ -52,13 +52,13 @@ def live(stream: Stream, learning: Learning, partitions: int) -> np.ndarray:
     over = lru_cache(partial(make, learning, TASK))
     blocks: dict[str, CreditBlock] = {}
     known: Any = SimpleNamespace(block=blocks.get)
-    parts = [Learned(0, Parts()) for _ in range(partitions)]
+    parts = [Learned(0, BySegment()) for _ in range(partitions)]
     charges: dict[int, Charge] = {}
     fused = []
     for t in range(len(stream.labels)):
         for s in np.flatnonzero(stream.arrival == t).tolist():
             parts[s % partitions] = charge(parts[s % partitions], [charges[s]], known, over).learned
-        whole = algorithm.merge([part.parts.get(None, Contribution(MEMBERS)) for part in parts])
+        whole = algorithm.merge([part.by_segment.get(None, Contribution(MEMBERS)) for part in parts])
         values = algorithm.credit(whole)
         digest, block = credit_block.encode(algorithm.name, 0, whole.n, MEMBERS, values)
         blocks[digest] = block

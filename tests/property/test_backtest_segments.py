@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_ensemble.config import Learning
+from stream_ensemble.core.labels.by_segment import BySegment
 from stream_ensemble.core.labels.charging import Learned, charge
 from stream_ensemble.core.labels.matching import Charge
-from stream_ensemble.core.labels.parts import Parts
 from stream_ensemble.core.learning import credit_block
 from stream_ensemble.core.learning.backtest import Stream
 from stream_ensemble.core.learning.calibrated_play import play_calibrated
@@ -35,12 +35,12 @@ class Live:
         self.algorithm = make(learning, TASK, MEMBERS)
         self.mixture = SegmentMixture(self.algorithm)
         self.blocks: dict[str, CreditBlock] = {}
-        self.parts = [Learned(0, Parts()) for _ in range(partitions)]
+        self.parts = [Learned(0, BySegment()) for _ in range(partitions)]
         self._over = lru_cache(partial(make, learning, TASK))
 
     def merged(self, segment: str | None) -> Contribution:
         return self.algorithm.merge(
-            [learned.parts.get(segment, Contribution(MEMBERS)) for learned in self.parts]
+            [learned.by_segment.get(segment, Contribution(MEMBERS)) for learned in self.parts]
         )
 
     def credit(self, segment: str | None) -> tuple[str, np.ndarray]:
@@ -126,7 +126,7 @@ def test_order_groups_and_partitions_leave_a_segment_as_it_is(stream: Stream, na
     order = rng.permutation(len(charges))
     for number, some in enumerate(np.array_split(order, 5)):
         apart.learn(number, [charges[t] for t in some.tolist()])
-    for segment in together.parts[0].parts:
+    for segment in together.parts[0].by_segment:
         one, other = together.merged(segment), apart.merged(segment)
         assert (one.n, one.clock) == (other.n, other.clock)
         for held, found in ((one.sums, other.sums), (one.maxima, other.maxima)):

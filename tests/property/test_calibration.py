@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_ensemble.config import Guardrail, Learning
+from stream_ensemble.core.labels.by_segment import BySegment
 from stream_ensemble.core.labels.charging import Learned, charge
 from stream_ensemble.core.labels.matching import Charge
-from stream_ensemble.core.labels.parts import Parts
 from stream_ensemble.core.learning import calibration, credit_block
 from stream_ensemble.core.learning.backtest import Stream
 from stream_ensemble.core.learning.calibration import HALF_LIFE, LOSSES
@@ -63,7 +63,7 @@ def values_of(live: Live, digest: str) -> np.ndarray:
 def learned(live: Live, groups: list[list[Charge]], learning: Learning) -> Learned:
     known: Any = type("Known", (), {"block": staticmethod(live.blocks.get)})
     over = lru_cache(partial(make, learning, TASK))
-    held = Learned(0, Parts())
+    held = Learned(0, BySegment())
     for group in groups:
         held = charge(held, group, known, over).learned
     return held
@@ -78,7 +78,7 @@ def test_the_sums_are_those_of_what_was_issued(stream: Stream, name: str, segmen
     age = whole.clock - np.array(asked.clocks)
     expected = (taught * 2.0 ** (-age / HALF_LIFE)[:, None]).sum(axis=0)
     np.testing.assert_allclose(whole.sums[LOSSES], expected, rtol=1e-12, atol=1e-12 * np.abs(taught).sum())
-    for segment in asked.live.parts[0].parts:
+    for segment in asked.live.parts[0].by_segment:
         if segment is not None:
             assert LOSSES not in asked.live.merged(segment).sums
 
@@ -91,8 +91,8 @@ def test_the_weights_are_learned_the_same_to_the_bit(
     more = {"guardrail": Guardrail(enabled=True)} if guarded else {}
     off, on = (Asked(stream, name, segments=segments, calibration=c, **more) for c in (False, True))
     assert off.live.blocks == on.live.blocks
-    for segment, part in off.live.parts[0].parts.items():
-        beside = on.live.parts[0].parts[segment]
+    for segment, part in off.live.parts[0].by_segment.items():
+        beside = on.live.parts[0].by_segment[segment]
         assert (beside.n, beside.clock) == (part.n, part.clock)
         assert set(beside.sums) - {LOSSES} == set(part.sums)
         for arrays, others in ((part.sums, beside.sums), (part.maxima, beside.maxima)):
@@ -117,7 +117,7 @@ def test_order_groups_partitions_and_corrections_leave_them_as_they_are(
     groups = [[each[i] for i in some] for some in np.array_split(order, 4)]
     half = len(groups) // 2
     halves = [learned(asked.live, some, learning) for some in (groups[:half], groups[half:])]
-    parts = [part.parts[None] for part in halves if None in part.parts]
+    parts = [part.by_segment[None] for part in halves if None in part.by_segment]
     found = asked.live.algorithm.merge(parts).sums[LOSSES]
     size = sum(
         np.abs(calibration.losses(np.array(asked.issued), (stream.labels + k) % 3)).sum(axis=0)
@@ -135,5 +135,5 @@ def test_a_label_of_older_credit_teaches_no_temperature(generation: int) -> None
     asked = Asked(stream, "ml_poly", segments=0, calibration=True)
     known: Any = type("Known", (), {"block": staticmethod(asked.live.blocks.get)})
     over = lru_cache(partial(make, Learning(algorithm="ml_poly", calibration=True), TASK))
-    found = charge(Learned(generation, Parts()), asked.charges, known, over)
-    assert (None in found.learned.parts) == (generation == 0)
+    found = charge(Learned(generation, BySegment()), asked.charges, known, over)
+    assert (None in found.learned.by_segment) == (generation == 0)

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from stream_ensemble.columnar import feedbacks, fuseds
 from stream_ensemble.columnar.feedbacks import FeedbackBatch
 from stream_ensemble.columnar.fuseds import FusedBatch
+from stream_ensemble.core.labels.by_segment import BySegment
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.charging import Learned, charge
 from stream_ensemble.core.labels.matching import Charge, take_labels
-from stream_ensemble.core.labels.parts import Parts
 from stream_ensemble.core.labels.rules import Rules
 from stream_ensemble.core.learning import credit_block
 from stream_ensemble.core.learning.contribution import to_bytes
@@ -154,7 +154,7 @@ class Learner:
         steps = [self._take_fused, self._take_labels]
         for step in reversed(steps) if self._world.labels_first else steps:
             step()
-        learned = charge(Learned(0, Parts()), self._charges, self._changes, OVER).learned
+        learned = charge(Learned(0, BySegment()), self._charges, self._changes, OVER).learned
         verdicts = {}
         for request_id, verdict in self._changes.verdicts.items():
             said = None
@@ -165,7 +165,7 @@ class Learner:
         for dead in self._changes.dead:
             self._check_original(dead.record, dead.origin)
         return Outcome(
-            {segment: to_bytes(part) for segment, part in learned.parts.items()},
+            {segment: to_bytes(part) for segment, part in learned.by_segment.items()},
             verdicts,
             [(dead.reason, self._number(dead.origin)) for dead in self._changes.dead],
             sorted(self._refused),

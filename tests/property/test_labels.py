@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stream_ensemble.core.labels.by_segment import BySegment
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.charging import AlgorithmOver, Learned, charge
 from stream_ensemble.core.labels.matching import take_answer, take_labels
-from stream_ensemble.core.labels.parts import Parts
 from stream_ensemble.core.labels.records import Answer, Feedback
 from stream_ensemble.core.labels.rules import Rules
 from stream_ensemble.core.learning import credit_block
@@ -99,7 +99,7 @@ def learn(over: AlgorithmOver, asked: Sequence[Request], schedule: Sequence[obje
     blocks = _blocks(over)
     store = MemoryLabelStore()
     changes = Changes(store)
-    learned = Learned(0, Parts())
+    learned = Learned(0, BySegment())
     charges: list[object] = []
     for event in [*schedule, None]:
         if event is None:
@@ -170,9 +170,9 @@ def test_any_interleaving_teaches_the_sum_over_the_winning_labels(
     learned = learn(over, asked, schedule)
     expected = oracle(over, asked, labels)
     if not labels:
-        assert not learned.parts
+        assert not learned.by_segment
         return
-    part = learned.parts[None]
+    part = learned.by_segment[None]
     assert part.n == expected.n == len(winners(labels))
     # A correction may leave the clock of a label that was taken back; it is that of the same block.
     assert part.clock == expected.clock
@@ -205,11 +205,11 @@ def test_labels_split_over_partitions_pool_to_the_same_weights(
         )
         for partition in range(3)
     ]
-    parts = [learned.parts[None] for learned in apart if None in learned.parts]
+    parts = [learned.by_segment[None] for learned in apart if None in learned.by_segment]
     if not labels:
         assert not parts
         return
-    pooled, whole = over(MEMBERS).merge(parts), over(MEMBERS).merge([together.parts[None]])
+    pooled, whole = over(MEMBERS).merge(parts), over(MEMBERS).merge([together.by_segment[None]])
     bound = 1e-12 * max(1.0, _ever_charged(over, asked, labels))
     assert pooled.n == whole.n
     for name, array in whole.sums.items():

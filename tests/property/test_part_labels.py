@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stream_ensemble.core.labels.by_segment import BySegment
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.charging import AlgorithmOver, Learned, charge
 from stream_ensemble.core.labels.keys import label_key
 from stream_ensemble.core.labels.matching import take_answer, take_labels, take_trials
-from stream_ensemble.core.labels.parts import Parts
 from stream_ensemble.core.labels.records import Answer, Feedback
 from stream_ensemble.core.labels.rules import Rules
 from stream_ensemble.core.learning import credit_block
@@ -145,7 +145,7 @@ def learn(kind: Kind, store: LabelStore, asked: Sequence[Request], schedule: Seq
     """As one partition does: changes over a store, charges gathered until a flush."""
     blocks, rules = _credits(kind.over), Rules(kind.domain, FOREVER, FOREVER)
     changes = Changes(store)
-    learned = Learned(0, Parts())
+    learned = Learned(0, BySegment())
     charges: list[Any] = []
     for event in [*schedule, None]:
         if event is None:
@@ -229,9 +229,9 @@ def test_any_interleaving_teaches_the_sum_over_the_winning_labels_of_parts(
     bound = 1e-12 * max(1.0, _ever_charged(kind, asked, labels))
     for segment, expected in zip((None, "north"), oracle(kind, asked, labels), strict=True):
         if not expected.n:
-            assert segment not in learned.parts
+            assert segment not in learned.by_segment
             continue
-        part = learned.parts[segment]
+        part = learned.by_segment[segment]
         assert part.n == expected.n
         for name, array in expected.sums.items():
             assert np.abs(part.sums[name] - array).max() <= bound
@@ -264,15 +264,15 @@ def test_late_words_of_shadows_are_scored_by_each_labelled_part_before_or_after_
         about for about in winners(kind, labels) if not {"c"} <= asked[int(about[0][1:])].components.keys()
     ]
     for learned in (first, mixed, last):
-        whole = learned.parts.get(None)
+        whole = learned.by_segment.get(None)
         counted = None if whole is None else whole.sums.get("trial@0.1/n")
         weights = {about: winners(kind, labels)[about].weight for about in scored}
         assert (0.0 if counted is None else counted[2]) == pytest.approx(sum(weights.values()))
     if labels:
         bound = 1e-10 * max(1.0, _ever_charged(kind, asked, labels))
-        for name, array in first.parts[None].sums.items():
+        for name, array in first.by_segment[None].sums.items():
             for other in (mixed, last):
-                assert np.abs(other.parts[None].sums[name] - array).max() <= bound
+                assert np.abs(other.by_segment[None].sums[name] - array).max() <= bound
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=NAMES)

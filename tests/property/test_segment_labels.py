@@ -96,13 +96,13 @@ def test_any_interleaving_teaches_each_segment_the_sum_over_its_winning_labels(
     asked = [Asked(request, "north" if r % 2 else "south", own) for r, request in enumerate(requests)]
     learned = learn(over, asked, schedule)  # type: ignore[arg-type]
     if labels:
-        assert learned.parts[None].n == oracle(over, requests, labels).n
+        assert learned.by_segment[None].n == oracle(over, requests, labels).n
     for segment in ("north", "south"):
         wanted = expected(over, asked, labels, segment)
         if not wanted.n:
-            assert segment not in learned.parts
+            assert segment not in learned.by_segment
             continue
-        part = learned.parts[segment]
+        part = learned.by_segment[segment]
         assert (part.n, part.clock) == (wanted.n, wanted.clock)
         bound = 1e-12 * max(1.0, _size(over, asked, labels, segment))
         for name, array in wanted.sums.items():

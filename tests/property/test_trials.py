@@ -16,10 +16,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stream_ensemble.core.labels.by_segment import BySegment
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.charging import Learned, charge
 from stream_ensemble.core.labels.matching import take_answer, take_labels, take_trials
-from stream_ensemble.core.labels.parts import Parts
 from stream_ensemble.core.labels.records import Answer, Feedback
 from stream_ensemble.core.labels.rules import Rules
 from stream_ensemble.core.learning import credit_block
@@ -128,7 +128,7 @@ def runs(draw: st.DrawFn) -> tuple[list[Request], list[Feedback], list[Trial], l
 
 def learn(asked: Sequence[Request], schedule: Sequence[object]) -> Learned:
     store = MemoryLabelStore()
-    changes, learned = Changes(store), Learned(0, Parts())
+    changes, learned = Changes(store), Learned(0, BySegment())
     charges: list[Any] = []
     for event in [*schedule, None]:
         if event is None:
@@ -194,10 +194,10 @@ def test_any_interleaving_scores_each_shadow_once(
     asked, labels, trials, schedule = run
     learned = learn(asked, schedule)
     wanted = expected(asked, labels, trials)
-    if None not in learned.parts:
+    if None not in learned.by_segment:
         assert not labels
         return
-    part = learned.parts[None]
+    part = learned.by_segment[None]
     assert all(len(array) == len(part.members) for name, array in part.sums.items() if "top/" not in name)
     for array in ("n", "gain", *(f"bet{i}" for i in range(len(FRACTIONS))), "warm"):
         name = WARM_LABELS if array == "warm" else f"trial@0.2/{array}"
@@ -215,11 +215,11 @@ def test_what_members_learn_does_not_depend_on_shadows(
     asked, _, _, schedule = run
     without = [request._replace(shadow={}, warm=False) for request in asked]
     one, other = learn(asked, schedule), learn(without, [e for e in schedule if not isinstance(e, Trial)])
-    if None not in other.parts:
-        assert None not in one.parts
+    if None not in other.by_segment:
+        assert None not in one.by_segment
         return
     members = ("a", "b", "s", "t", "u")
-    found, wanted = (over(members).merge([learned.parts[None]]) for learned in (one, other))
+    found, wanted = (over(members).merge([learned.by_segment[None]]) for learned in (one, other))
     assert (found.n, found.clock) == (wanted.n, wanted.clock)
     for name, array in wanted.sums.items():
         np.testing.assert_allclose(

@@ -11,10 +11,10 @@ import numpy as np
 from aiokafka.structs import TopicPartition
 from numpy.typing import NDArray
 
+from stream_ensemble.core.labels.by_segment import BySegment
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.charging import Learned
 from stream_ensemble.core.labels.matching import Charge, give_up_orphans, take_labels, take_trials
-from stream_ensemble.core.labels.parts import Parts
 from stream_ensemble.core.learning.contribution import Contribution, to_bytes
 from stream_ensemble.core.learning.control import NOTHING
 from stream_ensemble.core.tasks.classification import Classes
@@ -99,15 +99,15 @@ class LabelsCheck:
         refused = Counter(((one.origin, one.reason)) for one in changes.dead)
         for item in found.refused:
             refused[(self._topics.feedback, number, item.offset, item.row), item.error.reason] += 1
-        nothing = Standing(Learned(0, Parts()), Order(0, 0, 0), 1)
+        nothing = Standing(Learned(0, BySegment()), Order(0, 0, 0), 1)
         standing = nothing.after(charges, changes, over, None, found.controls).standing
 
         @cache
         def scale() -> Contribution:
             added: list[Charge] = [one._replace(sign=1) for one in charges]
-            return nothing.after(added, changes, over, None, found.controls).standing.learned.parts[None]
+            return nothing.after(added, changes, over, None, found.controls).standing.learned.by_segment[None]
 
-        whole = standing.learned.parts.get(None)
+        whole = standing.learned.by_segment.get(None)
         return _Single(whole, scale, changes, standing.learned.generation, standing.controls, refused)
 
     # --- comparisons --------------------------------------------------------------------------------
@@ -201,7 +201,7 @@ class LabelsCheck:
         for worker in self._world.running(Learner):
             for (_, place), partition in worker.owner.partitions.items():
                 if place == number:
-                    found: Contribution | None = partition.standing.learned.parts.get(None)
+                    found: Contribution | None = partition.standing.learned.by_segment.get(None)
                     return found
         return None
 

@@ -39,7 +39,7 @@ class _Report:
     @property
     def n(self) -> int:
         """Labels that stand in the weights of the whole task."""
-        return sum(one.parts[None].n for one in self.replayed if None in one.parts)
+        return sum(one.by_segment[None].n for one in self.replayed if None in one.by_segment)
 
     @property
     def redis_away(self) -> str | None:

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from stream_ensemble.core.labels.by_segment import BySegment
 from stream_ensemble.core.labels.matching import Charge
-from stream_ensemble.core.labels.parts import Parts
 from stream_ensemble.core.labels.records import Known
 from stream_ensemble.core.labels.teaching import AlgorithmOver, Credits, Taught, teach_segments, teach_whole
 from stream_ensemble.core.learning import credit_block
@@ -23,7 +23,7 @@ class Learned:
     """One partition's contributions by segment (None: the whole), of one generation. Not to be changed."""
 
     generation: int
-    parts: Parts
+    by_segment: BySegment
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,11 @@ def charge(
     digests = {digest for one in charges for digest in (one.credit.everywhere, one.credit.segment) if digest}
     blocks = {digest: _block(digest, known) for digest in digests}
     generation = max([learned.generation, *(block.generation for block, _ in blocks.values())])
-    before = learned.parts if generation == learned.generation else Parts()
+    before = learned.by_segment if generation == learned.generation else BySegment()
     after: dict[str | None, Contribution] = {}
     if generation != learned.generation:
         # After a reset a segment without new labels still has to say that it is empty now.
-        after = {segment: Contribution(algorithm_over(()).members) for segment in learned.parts}
+        after = {segment: Contribution(algorithm_over(()).members) for segment in learned.by_segment}
     held = Credits(blocks, generation, algorithm_over)
     for taught in (*teach_whole(charges, held, counts), *teach_segments(charges, held, counts)):
         segment = taught.segment

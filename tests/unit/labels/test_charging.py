@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from stream_ensemble.core.labels.by_segment import BySegment
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.charging import Learned, Outcome, charge
 from stream_ensemble.core.labels.matching import Charge
-from stream_ensemble.core.labels.parts import Parts
 from stream_ensemble.core.learning import credit_block
 from stream_ensemble.core.learning.algorithm import Labelled
 from stream_ensemble.core.learning.contribution import Contribution, to_bytes
@@ -66,13 +66,13 @@ def alone(members: tuple[str, ...], label: int, clock: float = 0.0) -> Contribut
     return part
 
 
-NOTHING = Learned(0, Parts())
+NOTHING = Learned(0, BySegment())
 
 
 def test_one_label_teaches_what_the_algorithm_says() -> None:
     case = Case()
     outcome = case.charge(NOTHING, case.one(case.block()))
-    part = outcome.learned.parts[None]
+    part = outcome.learned.by_segment[None]
     assert outcome.changed == {None}
     assert part.n == 1
     assert {name: array.tolist() for name, array in part.sums.items()} == {
@@ -85,18 +85,18 @@ def test_nothing_charged_changes_nothing() -> None:
     learned = case.charge(NOTHING, case.one(case.block())).learned
     outcome = case.charge(learned)
     assert outcome.changed == frozenset()
-    assert outcome.learned.parts == learned.parts
+    assert outcome.learned.by_segment == learned.by_segment
 
 
 def test_what_was_learned_before_is_not_edited() -> None:
     case = Case()
     digest = case.block()
     before = case.charge(NOTHING, case.one(digest)).learned
-    written = {name: array.copy() for name, array in before.parts[None].sums.items()}
+    written = {name: array.copy() for name, array in before.by_segment[None].sums.items()}
     case.charge(before, case.one(digest, label=1), case.one(digest))
-    assert before.parts[None].n == 1
+    assert before.by_segment[None].n == 1
     for name, array in written.items():
-        assert (before.parts[None].sums[name] == array).all()
+        assert (before.by_segment[None].sums[name] == array).all()
 
 
 def test_a_label_with_a_segment_counts_in_both_states() -> None:
@@ -104,33 +104,33 @@ def test_a_label_with_a_segment_counts_in_both_states() -> None:
     digest = case.block()
     outcome = case.charge(NOTHING, case.one(digest, segment="north"), case.one(digest))
     assert outcome.changed == {None, "north"}
-    assert {segment: part.n for segment, part in outcome.learned.parts.items()} == {None: 2, "north": 1}
+    assert {segment: part.n for segment, part in outcome.learned.by_segment.items()} == {None: 2, "north": 1}
 
 
 def test_what_was_learned_has_the_same_bytes_after_it_was_read_back() -> None:
     case = Case()
     digest = case.block(n=7)
     learned = case.charge(NOTHING, case.one(digest, segment="north"), case.one(digest)).learned
-    for segment, part in learned.parts.items():
+    for segment, part in learned.by_segment.items():
         value = encode_weights(Key("class", segment), 0, Order(0, 1, 1), "ml_poly", part)
-        assert to_bytes(decode_weights(value)[3]) == learned.parts.packed(segment)
+        assert to_bytes(decode_weights(value)[3]) == learned.by_segment.packed(segment)
 
 
 def test_credit_of_an_older_generation_changes_nothing_and_is_counted() -> None:
     case = Case()
-    held = Learned(3, Parts({None: Contribution(AB, n=5)}))
+    held = Learned(3, BySegment({None: Contribution(AB, n=5)}))
     outcome = case.charge(held, case.one(case.block(generation=2)))
-    assert outcome.learned.parts[None].n == 5
+    assert outcome.learned.by_segment[None].n == 5
     assert outcome.changed == frozenset()
     assert outcome.counts == {"older-generation": 1}
 
 
 def test_credit_of_a_newer_generation_begins_anew_also_in_segments_without_labels() -> None:
     case = Case()
-    held = Learned(0, Parts({None: Contribution(AB, n=5), "north": Contribution(AB, n=2)}))
+    held = Learned(0, BySegment({None: Contribution(AB, n=5), "north": Contribution(AB, n=2)}))
     outcome = case.charge(held, case.one(case.block(generation=0)), case.one(case.block(generation=1)))
     assert outcome.learned.generation == 1
-    assert {segment: part.n for segment, part in outcome.learned.parts.items()} == {None: 1, "north": 0}
+    assert {segment: part.n for segment, part in outcome.learned.by_segment.items()} == {None: 1, "north": 0}
     assert outcome.changed == {None, "north"}
     assert outcome.counts == {"older-generation": 1}
 
@@ -141,7 +141,7 @@ def test_credit_of_another_algorithm_or_layout_changes_nothing_and_is_counted(
 ) -> None:
     case = Case()
     outcome = case.charge(NOTHING, case.one(case.block(**changed)))  # type: ignore[arg-type]
-    assert outcome.learned.parts == {}
+    assert outcome.learned.by_segment == {}
     assert outcome.counts == {"other-algorithm": 1}
 
 
@@ -151,7 +151,7 @@ def test_members_that_came_went_or_moved_are_matched_by_name() -> None:
     learned = NOTHING
     for members in orders:
         learned = case.charge(learned, case.one(case.block(members=members))).learned
-    part = learned.parts[None]
+    part = learned.by_segment[None]
     assert part.n == len(orders)
     expected = dict.fromkeys("abc", 0.0)
     for members in orders:

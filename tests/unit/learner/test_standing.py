@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from stream_ensemble.core.labels.by_segment import BySegment
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.charging import Learned
 from stream_ensemble.core.labels.matching import Charge
-from stream_ensemble.core.labels.parts import Parts
 from stream_ensemble.core.learning import credit_block
 from stream_ensemble.core.learning.contribution import Contribution
 from stream_ensemble.core.learning.ml_poly import MLPoly
@@ -29,8 +29,8 @@ def step(standing: Standing, *, labels: int = 0, overtaken_by: Order | None = No
     return standing.after(charges, known, MLPoly, overtaken_by)
 
 
-FRESH = Standing(Learned(0, Parts()), Order(0, 0, 0), epoch=1)
-HELD = Standing(Learned(0, Parts({None: Contribution(AB, n=4)})), Order(0, 3, 17), epoch=5)
+FRESH = Standing(Learned(0, BySegment()), Order(0, 0, 0), epoch=1)
+HELD = Standing(Learned(0, BySegment({None: Contribution(AB, n=4)})), Order(0, 3, 17), epoch=5)
 
 
 def test_without_charges_the_standing_and_its_order_stay() -> None:
@@ -89,7 +89,10 @@ def test_a_pin_changes_no_contribution_and_stands_under_an_order_of_its_own() ->
 
 def test_a_reset_empties_every_segment_and_drops_what_came_with_it() -> None:
     standing = Standing(
-        Learned(3, Parts({"north": Contribution(AB, n=2)})), Order(3, 3, 17), epoch=5, controls=HELD.controls
+        Learned(3, BySegment({"north": Contribution(AB, n=2)})),
+        Order(3, 3, 17),
+        epoch=5,
+        controls=HELD.controls,
     )
     after = ordered(standing, order("reset", generation=4), labels=2)
     assert after.standing.order == Order(4, 5, 18)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from stream_ensemble.core.learning.contribution import Contribution, from_bytes, to_bytes
 
 
-class Parts(Mapping[str | None, Contribution]):
+class BySegment(Mapping[str | None, Contribution]):
     """Contributions by segment (None: the whole). Not to be changed.
 
     A segment's is kept as the bytes that stand in Redis, a sixth of what its arrays take, and unpacked
@@ -42,16 +42,16 @@ class Parts(Mapping[str | None, Contribution]):
         """A contribution as it stands in Redis."""
         return to_bytes(self[None]) if segment is None else self._packed[segment]
 
-    def with_(self, parts: Mapping[str | None, Contribution]) -> Parts:
+    def with_(self, parts: Mapping[str | None, Contribution]) -> BySegment:
         """The same with these in place of the ones before."""
-        after = Parts()
+        after = BySegment()
         after._whole, after._packed = self._whole, dict(self._packed)
         after._set(parts)
         return after
 
-    def only(self, segments: Iterable[str | None]) -> Parts:
+    def only(self, segments: Iterable[str | None]) -> BySegment:
         """These of them."""
-        some = Parts()
+        some = BySegment()
         for segment in segments:
             if segment is None:
                 some._whole = self._whole
@@ -67,13 +67,13 @@ class Parts(Mapping[str | None, Contribution]):
                 self._packed[segment] = to_bytes(part)
 
 
-def parts_of(packed: Mapping[str | None, bytes]) -> Parts:
+def by_segment(packed: Mapping[str | None, bytes]) -> BySegment:
     """Contributions from the bytes that stand in Redis.
 
     Raises:
         StateError: the whole's cannot be read.
     """
-    parts = Parts()
+    parts = BySegment()
     for segment, raw in packed.items():
         if segment is None:
             parts._whole = from_bytes(raw)

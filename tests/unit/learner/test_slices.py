@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stream_ensemble.kafka.chunks import Columns, Row
-from stream_ensemble.learner.parts import in_parts
+from stream_ensemble.learner.slices import in_slices
 
 
 def chunk(*sizes: int | None) -> Columns:
@@ -29,7 +29,7 @@ def chunk(*sizes: int | None) -> Columns:
 def test_a_part_ends_with_the_record_that_makes_it_large(
     sizes: tuple[int, ...], parts: list[tuple[list[int], int]]
 ) -> None:
-    found = list(in_parts(chunk(*sizes), 99, part_bytes=10))
+    found = list(in_slices(chunk(*sizes), 99, slice_bytes=10))
     assert [(part.offsets.tolist(), after) for part, after in found] == parts
     assert [part.appended.tolist() for part, _ in found] == [[100 * at for at in part] for part, _ in parts]
     assert [len(record.value or b"") for part, _ in found for record in part.records] == [
