@@ -86,25 +86,14 @@ def rewritten(old: str, new: str) -> Callable[[Any], Any]:
 # --- what makes them show ---------------------------------------------------------------------------
 
 
-def _zombie(seed: int) -> Schedule:
-    """Fusers by turns are stopped just long enough to lose their partitions, and come back at once."""
-    rng = random.Random(seed)
-    at, faults = 0.5 + 0.5 * rng.random(), []
-    for turn in range(3):
-        length = SESSION_S + 0.15 + 0.6 * rng.random()
-        faults.append(Fault(at, "freeze", f"fuse-{(seed + turn) % 2}", length))
-        at += length + 0.6
-    return Schedule(seed, instead=tuple(faults), transacted=False)
-
-
-def _late_zombie(seed: int) -> Schedule:
-    """A fuser is stopped when only requests are open that wait for their deadline, and wakes when its
-    successor has read back and waits for them anew, with nothing to write.
+def _cut_off(seed: int) -> Schedule:
+    """A fuser is cut off with answers on their way, and connected again at about the time at which its
+    successor has fenced and read back, and has written nothing yet: they are tried again at once.
     """
     rng = random.Random(seed)
-    at = 1.95 + 0.1 * rng.random()
-    length = SESSION_S + 0.3 + 0.5 * rng.random()
-    return Schedule(seed, instead=(Fault(at, "freeze", f"fuse-{seed % 2}", length),), transacted=False)
+    at = 0.6 + 1.4 * rng.random()
+    length = SESSION_S + 0.15 + 0.55 * rng.random()
+    return Schedule(seed, instead=(Fault(at, "cut", f"fuse-{seed % 2}", length),), transacted=False)
 
 
 def _refused(seed: int) -> Schedule:
@@ -320,9 +309,7 @@ BUGS: dict[str, Bug] = {
         fenced_producer,
         "fence",
         rewritten("await _retried(partial(add, producer_id, epoch), deadline, transactional_id)", "pass"),
-        _late_zombie,
-        # A write of the zombie has to fall between the epoch and its successor's first answer.
-        most=400,
+        _cut_off,
     ),
     "what waits goes out under the next fence": Bug(
         FencedProducer, "fence", rewritten("_batches.pop(tp, ())", "_batches.get(None, ())")
