@@ -62,9 +62,11 @@ def java_command(*, heap_mb: int, fast_jit: bool, more: Sequence[str] = ()) -> l
 def class_archive(java: JavaRuntime, jars: Sequence[Path]) -> Path:
     """Where the parsed classes of ``jars`` may stand, so that Java need not parse them at every start.
 
-    ``kafka_archive.make_archive`` writes the file. Java looks itself whether it fits, and goes on without it.
-    It holds for one Java at one place only, so it lives and goes with the Python environment of that Java.
+    ``kafka_archive.make_archive`` writes the file. Java looks itself whether it fits, and goes on without it,
+    complaining. It holds for these very files and one Java at one place only, so it lives and goes with the
+    Python environment of that Java.
     """
-    identity = "\n".join([str(java.binary), str(java.version), *map(str, jars)])
+    times = [f"{jar} {jar.stat().st_mtime_ns}" for jar in jars]
+    identity = "\n".join([str(java.binary), str(java.version), *times])
     name = f"kafka-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.jsa"
     return Path(sys.prefix) / "share" / "stream-ensemble" / name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -47,3 +48,14 @@ def test_an_environment_that_cannot_be_written_to_is_one_clear_line(environment:
     environment.write_text("a file, where a directory should be")
     with pytest.raises(EmbeddedServerError, match=r"cannot write .*\.jsa: "):
         make_archive()
+
+
+def test_the_archive_of_jars_fetched_anew_is_another(tmp_path: Path) -> None:
+    jar = tmp_path / "kafka.jar"
+    jar.write_bytes(b"")
+    java = java_runtime()
+    os.utime(jar, ns=(1, 1))
+    before = class_archive(java, [jar])
+    assert class_archive(java, [jar]) == before
+    os.utime(jar, ns=(2, 2))
+    assert class_archive(java, [jar]) != before
