@@ -159,12 +159,16 @@ async def _read_back(
 ) -> int:
     """Fill the index with the ids that ended within two lateness horizons of ``since`` (ms): the oldest
     record still to be read of the topics whose records open requests, and of all; None: there is none.
+
+    What was said in shadow may be older than that by far, where nothing has come since: it was held for a
+    request, and log time stood still. Answers that have it are read back too.
     """
     replay_from, again_from = since
     newest = replay_from if replay_from is not None else await reader.last_time(fused)
     if newest is None:
         return 0
-    start = await reader.offset_at(fused, newest - 2 * ensemble.lateness_horizon_ms)
+    oldest = newest - 2 * ensemble.lateness_horizon_ms
+    start = await reader.offset_at(fused, oldest if again_from is None else min(oldest, again_from))
     if start is None:
         return 0
     history = FusedHistory(join, {topic: t for t, topic in enumerate(ensemble.inputs)}, positions)

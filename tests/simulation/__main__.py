@@ -18,6 +18,8 @@ from tests.simulation.shrink import shrink
 from tests.simulation.traffic import REQUESTS, TAIL
 from tests.simulation.world import World
 
+#: So many failing seeds are told.
+_MOST_TOLD = 20
 _SHARE = 25
 
 
@@ -53,10 +55,10 @@ def sweep(first: int, count: int, jobs: int) -> int:
     )
     if not failed:
         return 0
-    seed, violations = min(failed)
-    print(f"first failing seed: {seed} (make simulate SEED={seed})")
-    for what in violations[:5]:
-        print(f"  {what}")
+    for seed, violations in sorted(failed)[:_MOST_TOLD]:
+        print(f"failing seed: {seed} (make simulate SEED={seed}), {len(violations)} violations")
+        for what in violations[:2]:
+            print(f"  {what}")
     return 1
 
 
