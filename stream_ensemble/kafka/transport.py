@@ -28,6 +28,7 @@ from faust.types.tuples import ConsumerMessage
 from stream_ensemble.kafka.chunks import Chunk, EndEvidence
 from stream_ensemble.kafka.end_proofs import READ_COMMITTED, EndProofs
 from stream_ensemble.kafka.fetching import ChunkFetcher, adopt
+from stream_ensemble.kafka.missing_topics import look_for_missing_topics
 from stream_ensemble.kafka.offset_errors import heed_offset_errors
 
 log = logging.getLogger(__name__)
@@ -85,6 +86,7 @@ class _Listener(driver.ConsumerRebalanceListener):
 
 class _ConsumerThread(driver.AIOKafkaConsumerThread):
     fetcher: ChunkFetcher
+    _looking: asyncio.Task[None] | None = None
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
@@ -99,6 +101,13 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         proofs = EndProofs(self._consumer._client, READ_COMMITTED)
         self.fetcher = adopt(self._consumer, proofs, self.app.fetch_pause_s)
         heed_offset_errors(self._consumer)
+        looking = look_for_missing_topics(self._consumer._client)
+        self._looking = asyncio.get_running_loop().create_task(looking, name="look for missing topics")
+
+    async def on_thread_stop(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+        await super().on_thread_stop()
 
 
 def _committing_what_it_may(commit: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
