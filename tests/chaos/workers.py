@@ -55,19 +55,28 @@ class Slot:
             await asyncio.to_thread(worker.process.kill)
 
     async def term(self) -> int:
-        """SIGTERM; returns the exit status. A process that has said nothing yet is still importing: it has
-        nothing to end in order, and Python's way of ending counts as one.
+        """SIGTERM; returns the exit status. A process that is still starting has nothing to end in order:
+        Python's way of ending, while it imports, and that without a broker to begin with count as one.
         """
         worker, self.worker = self.worker, None
         if worker is None:
             return 0
-        importing = self._log_size() == self._log_before
+        starting = b"Worker]: Ready" not in self._said()
         status = await asyncio.to_thread(worker.process.stop, _TERM_S)
-        return 0 if importing and status == -signal.SIGTERM else status
+        return 0 if starting and status in (-signal.SIGTERM, 1) else status
 
     def _log_size(self) -> int:
         log = self.folder / "log.txt"
         return log.stat().st_size if log.exists() else 0
+
+    def _said(self) -> bytes:
+        """What the process has said since it was started."""
+        log = self.folder / "log.txt"
+        if not log.exists():
+            return b""
+        with log.open("rb") as lines:
+            lines.seek(self._log_before)
+            return lines.read()
 
     def pause(self) -> None:
         """SIGSTOP."""
