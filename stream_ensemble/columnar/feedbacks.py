@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, Literal
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -17,7 +17,7 @@ from stream_ensemble.columnar.rows import Wrong, wrong_ids, wrong_numbers, wrong
 from stream_ensemble.columnar.writing import Written, numbers, record, strings
 from stream_ensemble.core.join.records import NO_TIME
 from stream_ensemble.errors import RecordError
-from stream_ensemble.messages import FORMAT_ARRAYS, FeedbackArrays, PartLabel
+from stream_ensemble.messages import FORMAT_ARRAYS, FeedbackArrays, PartFeedbackArrays, PartLabel
 
 _LARGEST_REVISION = 2**53
 _LARGEST_WEIGHT = 1e6
@@ -106,11 +106,8 @@ def pack_arrays(batch: FeedbackBatch) -> bytes:
     arrays = FeedbackArrays(
         version=1,
         kind="feedbacks",
-        request_ids=[request_id.decode() for request_id in batch.ids],
         labels=[label for label in batch.labels if not isinstance(label, PartLabel)],
-        ats=None if batch.at is None else [None if at == NO_TIME else at for at in batch.at.tolist()],
-        revisions=listed(batch.revisions),
-        weights=listed(batch.weights),
+        **arrays_beside(batch),
     )
     return msgspec.json.encode(arrays)
 
@@ -121,12 +118,44 @@ def unpack_arrays(value: bytes) -> FeedbackBatch:
     Raises:
         RecordError: the record as a whole cannot be read; rows that cannot be used stand in ``wrong``.
     """
-    arrays, wrong = read_arrays(value, _decode, _ARRAYS, _blank)
-    for name in _ARRAYS:
+    return batch_of(
+        value, read_arrays(value, _decode, _ARRAYS, _blank), _ARRAYS, lambda arrays: arrays.labels
+    )
+
+
+A = TypeVar("A", FeedbackArrays, PartFeedbackArrays)
+
+
+def arrays_beside(batch: FeedbackBatch) -> dict[str, Any]:
+    """What arrays say of labels beside what they say: ids, times, revisions and weights."""
+    return {
+        "request_ids": [request_id.decode() for request_id in batch.ids],
+        "ats": None if batch.at is None else [None if at == NO_TIME else at for at in batch.at.tolist()],
+        "revisions": _listed(batch.revisions),
+        "weights": _listed(batch.weights),
+    }
+
+
+def batch_of(
+    value: bytes, read: tuple[A, Wrong], names: Sequence[str], labels_of: Callable[[A], Iterable[Any]]
+) -> FeedbackBatch:
+    """The rows of arrays.
+
+    Args:
+        value: what they were read from.
+        read: arrays, and what is wrong with some of their rows.
+        names: of the fields that hold one element a row.
+        labels_of: what the labels say, row by row.
+
+    Raises:
+        RecordError: one is not as long as the others.
+    """
+    arrays, wrong = read
+    for name in names:
         same_length(name, getattr(arrays, name), len(arrays.request_ids))
     batch = FeedbackBatch(
         list(map(str.encode, arrays.request_ids)),
-        list(arrays.labels),
+        list(labels_of(arrays)),
         None if arrays.ats is None else np.array([NO_TIME if at is None else at for at in arrays.ats]),
         None if arrays.revisions is None else np.array(arrays.revisions),
         None if arrays.weights is None else np.array(arrays.weights, np.float64),
@@ -134,7 +163,7 @@ def unpack_arrays(value: bytes) -> FeedbackBatch:
         form=FORMAT_ARRAYS,
     )
     if wrong:
-        originals = SingleRows(value, _ARRAYS)
+        originals = SingleRows(value, names)
         batch.originals = {row: originals[row] for row in wrong}
     return batch
 
@@ -150,6 +179,6 @@ def _blank(like: FeedbackArrays) -> FeedbackArrays:
     )
 
 
-def listed(column: NDArray[Any] | None) -> list[Any] | None:
+def _listed(column: NDArray[Any] | None) -> list[Any] | None:
     """A column as JSON has it."""
     return None if column is None else column.tolist()

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_ensemble.columnar.array_rows import SingleRows, read_arrays, same_length
+from stream_ensemble.columnar.array_rows import read_arrays
 from stream_ensemble.columnar.feedback_batch import FeedbackBatch
 from stream_ensemble.columnar.feedbacks import (
     FeedbacksHead,
+    arrays_beside,
+    batch_of,
     columns_beside,
-    listed,
     numbers_beside,
     wrong_beside,
 )
@@ -22,9 +23,8 @@ from stream_ensemble.columnar.layout import Form
 from stream_ensemble.columnar.reading import Columns
 from stream_ensemble.columnar.rows import wrong_numbers
 from stream_ensemble.columnar.writing import numbers, record, strings
-from stream_ensemble.core.join.records import NO_TIME
 from stream_ensemble.errors import RecordError
-from stream_ensemble.messages import FORMAT_ARRAYS, PartFeedbackArrays, PartLabel
+from stream_ensemble.messages import PartFeedbackArrays, PartLabel
 
 _FORM: Final = Form(
     FeedbacksHead,
@@ -82,12 +82,9 @@ def pack_arrays(batch: FeedbackBatch) -> bytes:
     arrays = PartFeedbackArrays(
         version=1,
         kind="feedbacks",
-        request_ids=[request_id.decode() for request_id in batch.ids],
         parts=[label.part for label in labels],
         labels=[label.value for label in labels],
-        ats=None if batch.at is None else [None if at == NO_TIME else at for at in batch.at.tolist()],
-        revisions=listed(batch.revisions),
-        weights=listed(batch.weights),
+        **arrays_beside(batch),
     )
     return msgspec.json.encode(arrays)
 
@@ -98,22 +95,11 @@ def unpack_arrays(value: bytes) -> FeedbackBatch:
     Raises:
         RecordError: the record as a whole cannot be read; rows that cannot be used stand in ``wrong``.
     """
-    arrays, wrong = read_arrays(value, _decode, _ARRAYS, _blank)
-    for name in _ARRAYS:
-        same_length(name, getattr(arrays, name), len(arrays.request_ids))
-    batch = FeedbackBatch(
-        list(map(str.encode, arrays.request_ids)),
-        list(map(PartLabel, arrays.parts, arrays.labels)),
-        None if arrays.ats is None else np.array([NO_TIME if at is None else at for at in arrays.ats]),
-        None if arrays.revisions is None else np.array(arrays.revisions),
-        None if arrays.weights is None else np.array(arrays.weights, np.float64),
-        wrong,
-        form=FORMAT_ARRAYS,
-    )
-    if wrong:
-        originals = SingleRows(value, _ARRAYS)
-        batch.originals = {row: originals[row] for row in wrong}
-    return batch
+    return batch_of(value, read_arrays(value, _decode, _ARRAYS, _blank), _ARRAYS, _labels)
+
+
+def _labels(arrays: PartFeedbackArrays) -> Iterable[PartLabel]:
+    return map(PartLabel, arrays.parts, arrays.labels)
 
 
 def _blank(like: PartFeedbackArrays) -> PartFeedbackArrays:
