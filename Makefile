@@ -65,11 +65,11 @@ check: $(READY) ## layout, lint, types and the direction of imports
 
 .PHONY: test
 test: check $(SERVERS) ## check, then every test, on a real Kafka and Redis (KAFKA_BOOTSTRAP, REDIS_URL: on yours)
-	pytest
+	@.ci/test
 
 .PHONY: test-again
 test-again: $(READY) $(SERVERS) ## only what failed in the last run
-	pytest --last-failed --last-failed-no-failures none
+	@.ci/test again
 
 .PHONY: test-fast
 test-fast: $(READY) ## the tests that need no server

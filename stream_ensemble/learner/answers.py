@@ -13,7 +13,14 @@ import numpy as np
 from stream_ensemble import compiled
 from stream_ensemble.columnar import fuseds
 from stream_ensemble.columnar.forms import form_of, has_form
-from stream_ensemble.core.labels.answers import Bounds, begin_kept, keep_answer, keep_answers, rows_kept
+from stream_ensemble.core.labels.answers import (
+    Bounds,
+    as_written,
+    begin_kept,
+    keep_answer,
+    keep_answers,
+    rows_kept,
+)
 from stream_ensemble.core.labels.changes import Changes
 from stream_ensemble.core.labels.matching import Charge, take_answer, take_answers
 from stream_ensemble.core.labels.records import Answer
@@ -68,7 +75,7 @@ def take(changes: Changes, rules: Rules, record: Any, offset: int, appended: int
         RecordError: it cannot be read; nothing of it is taken in.
     """
     if form_of(record, _FORMS) is None:
-        return take_answer(changes, rules, _request_id(record), Answer(offset, appended, record.value))
+        return take_answer(changes, rules, *_single(record, offset, appended))
     return take_answers(changes, rules, *_rows(rules.domain.bounds, record, offset, appended), appended)
 
 
@@ -79,7 +86,7 @@ def keep(changes: Changes, rules: Rules, record: Any, offset: int, appended: int
         RecordError: it cannot be read.
     """
     if form_of(record, _FORMS) is None:
-        keep_answer(changes, rules.domain.bounds, _request_id(record), Answer(offset, appended, record.value))
+        keep_answer(changes, rules.domain.bounds, *_single(record, offset, appended))
     else:
         keep_answers(changes, *_rows(rules.domain.bounds, record, offset, appended), appended)
 
@@ -137,15 +144,17 @@ def _kernel() -> compiled.reading.AnswerKernel | None:
 _KERNEL: Final = _kernel()
 
 
-def _request_id(record: Any) -> str:
+def _single(record: Any, offset: int, appended: int) -> tuple[str, Answer]:
+    """Request id and answer of a record that is not columnar."""
     if not record.key:
         raise RecordError("null-key", "a fused record without a key")
     if record.value is None:
         raise RecordError("empty-value", "a fused record without a value")
     try:
-        return str(record.key.decode())
+        request_id = record.key.decode()
     except UnicodeDecodeError:
         raise RecordError("wrong-field", "the key of a fused record is not UTF-8") from None
+    return request_id, Answer(offset, appended, as_written(record.value))
 
 
 def _rows(bounds: Bounds, record: Any, offset: int, appended: int) -> _Rows:

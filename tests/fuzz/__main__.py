@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable
 
 import redis
@@ -66,7 +67,7 @@ def main() -> int:
                     script_turn(client, number) if name == "scripts" else turn(name, number)
                 except Exception as error:
                     failed[name] = error
-                    print(f"{name}, seed {number}: {error!r}", "".join(error.__notes__), sep="\n", flush=True)
+                    print(f"{name}, seed {number}:", *traceback.format_exception(error), sep="\n", flush=True)
                 turns += 1
             number += 1
     print(f"{turns * _TURN:,} examples, {len(TARGETS) + 1} targets, seed {given_.seed}; {len(failed)} failed")

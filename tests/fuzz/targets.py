@@ -12,7 +12,7 @@ import numpy as np
 from stream_ensemble.columnar import feedbacks, fuseds, part_feedbacks, predictions
 from stream_ensemble.columnar.feedbacks import FeedbackBatch
 from stream_ensemble.columnar.predictions import PredictionBatch
-from stream_ensemble.core.labels.answers import credited
+from stream_ensemble.core.labels.answers import as_written, credited
 from stream_ensemble.core.labels.records import Answer
 from stream_ensemble.core.learning import contribution, credit_block
 from stream_ensemble.core.learning.contribution import Contribution
@@ -190,7 +190,7 @@ TARGETS: dict[str, Target] = {
         part_feedbacks.unpack, (part_feedbacks.pack(PART_BATCH),), (RecordError,)
     ),
     "columnar answers": Target(fuseds.unpack, ANSWERS, (RecordError,)),
-    "fused": Target(lambda value: credited(Answer(0, 0, value)), _json(FUSED), (RecordError,)),
+    "fused": Target(lambda value: credited(Answer(0, 0, as_written(value))), _json(FUSED), (RecordError,)),
     "credit": Target(
         _credit, _json({"values": "AAAAAAAA8D8="}), (StateError, msgspec.MsgspecError, UnicodeDecodeError)
     ),

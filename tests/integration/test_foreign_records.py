@@ -157,7 +157,9 @@ async def test_what_only_workers_write_is_refused_from_others_and_nothing_is_lea
                 await world.write(world.topics.fused, f"bad-{n}", json.dumps(tree).encode())
             for key, value in ((None, b"{}"), ("", b"{}"), ("k", None), ("k", b""), ("deep", DEEP)):
                 await world.write(world.topics.fused, key, value, partition=0)
-            for request_id in [*good, *(f"bad-{n}" for n in bad), "deep"]:
+            for value in (b"\xc1", b"\xc1\x00\x00\x00\x01\x94"):
+                await world.write(world.topics.fused, "ours", value)
+            for request_id in [*good, *(f"bad-{n}" for n in bad), "deep", "ours"]:
                 await world.label(request_id, "x")
             await owner.catch_up()
             learned = owner.partition.standing

@@ -172,6 +172,13 @@ def head_of(raw: bytes) -> Head:
     return _decode_head(raw)
 
 
+def as_written(value: bytes) -> bytes:
+    """A single fused record as it is kept until its label comes. One that begins as only what is packed here
+    may begin is no JSON and must not be taken for that: it is kept as nothing, which cannot be read either.
+    """
+    return value if value[:1] < _ROWS_BEGIN else b""
+
+
 def credited(answer: Answer) -> Credited:
     """What was kept of a fused record.
 

@@ -128,6 +128,37 @@ def test_a_block_that_is_not_what_its_digest_names_is_not_used() -> None:
     assert changes.counts == {"credit-damaged": 1, "dead:credit-not-found": 1}
 
 
+#: What the store keeps may begin so; on the topic it is somebody else's.
+FORGED = Changes(MemoryLabelStore())
+answers.take(FORGED, RULES, record(CARRIES), 7, 100)
+
+
+@pytest.mark.parametrize("labelled_first", [True, False])
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"\xc1",
+        b"\xc1\x00\x00\x00\x01\x94",
+        b"\xc1\xff\xff\xff\xff",
+        FORGED.answers["r0"].value,
+        msgspec.msgpack.encode({"components": {"a": [math.nan] * 3, "b": [0.5, 0.25, 0.25]}}),
+    ],
+    ids=["mark", "short head", "long head", "kept", "not a number"],
+)
+def test_what_only_the_store_writes_is_no_fused_record_on_the_topic(
+    value: bytes, labelled_first: bool
+) -> None:
+    taken, kept = Changes(MemoryLabelStore()), Changes(MemoryLabelStore())
+    if labelled_first:
+        assert take_labels(taken, RULES, [label("r", 50)], 0) == []
+    assert not answers.take(taken, RULES, Row(b"r", value, []), 8, 100)
+    answers.keep(kept, RULES, Row(b"r", value, []), 8, 100)
+    assert kept.answers == taken.answers
+    if not labelled_first:
+        assert take_labels(taken, RULES, [label("r", 150)], 100) == []
+    assert taken.counts["dead:fused-unreadable"] == 1
+
+
 def test_answers_without_weights_or_members_teach_nothing() -> None:
     changes = Changes(MemoryLabelStore())
     nobody = {"members": (), "components": np.empty((2, 0, 3)), "credit": None, "segment": None}
