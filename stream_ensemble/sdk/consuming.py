@@ -9,13 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from enum import Enum
+from typing import NamedTuple
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError
 
 from stream_ensemble import config
+from stream_ensemble.errors import RecordError
+from stream_ensemble.kafka.chunks import Chunk, UnreadableBatch
+from stream_ensemble.kafka.fetching import adopt
 from stream_ensemble.kafka.offset_errors import heed_offset_errors
 from stream_ensemble.sdk.clients import close_consumer, open_consumer
 from stream_ensemble.sdk.errors import answered_in_time
@@ -33,6 +38,21 @@ class Start(Enum):
     END = "end"
     #: Skips what is too old for its answer to be more than late.
     LATENESS_HORIZON = "lateness horizon"
+
+
+class Record(NamedTuple):
+    """A record as it was read, appended at ``timestamp`` (ms). With ``error`` it stands for all records of a
+    batch that cannot be read, which has been logged.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+    error: RecordError | None
 
 
 class TopicReader:
@@ -65,6 +85,8 @@ class TopicReader:
         self._on_revoked = on_revoked
         self._on_assigned = on_assigned
         self._consumer: AIOKafkaConsumer | None = None
+        #: Fetched and not handed out.
+        self._fetched: deque[Record] = deque()
 
     async def start(self) -> None:
         """Connects, joins the group and settles where to begin.
@@ -88,15 +110,24 @@ class TopicReader:
         if consumer is not None:
             await close_consumer(consumer)
 
-    async def poll(self, max_records: int) -> list[ConsumerRecord]:
+    async def poll(self, max_records: int) -> list[Record]:
         """The next records, at most ``max_records``; none when nothing came for a moment.
 
         Raises:
             ServerUnavailableError, RefusedError: the group or the topic cannot be read.
         """
-        async with answered_in_time(self._kafka, self.topic):
-            polled = await self._opened().getmany(timeout_ms=_POLL_MS, max_records=max_records)
-        return [record for records in polled.values() for record in records]
+        consumer, fetched = self._opened(), self._fetched
+        if fetched:
+            # A member that asks for nothing for minutes is taken out of its group.
+            with consumer._subscription.fetch_context():
+                pass
+        else:
+            async with answered_in_time(self._kafka, self.topic):
+                polled = await consumer.getmany(timeout_ms=_POLL_MS)
+            fetched.extend(
+                record for chunks in polled.values() for chunk in chunks for record in _records(chunk)
+            )
+        return [fetched.popleft() for _ in range(min(max_records, len(fetched)))]
 
     async def commit(self, offsets: Mapping[int, int]) -> None:
         """Commits by partition the offset to go on from, of the partitions still ours.
@@ -121,13 +152,20 @@ class TopicReader:
             tps = [TopicPartition(self.topic, partition) for partition in range(self._ensemble.partitions)]
             consumer.assign(tps)
             await consumer.start()
+            adopt(consumer)
             for tp, offset in (await self._first_offsets(consumer, tps)).items():
                 consumer.seek(tp, offset)
             return
-        listener = _Rebalance(self._on_revoked, self._assigned)
+        listener = _Rebalance(self._revoked, self._assigned)
         consumer.subscribe([self.topic], listener=listener)
         await consumer.start()
+        adopt(consumer)
         await listener.settled.wait()
+
+    async def _revoked(self) -> None:
+        # Whoever gets these partitions reads on where the group has committed, we too.
+        self._fetched.clear()
+        await self._on_revoked()
 
     async def _assigned(self, assigned: set[TopicPartition]) -> None:
         try:
@@ -165,6 +203,21 @@ class TopicReader:
         if self._consumer is None:
             raise RuntimeError(f"the reader of {self.topic} is not open; use it inside `async with`")
         return self._consumer
+
+
+def _records(chunk: Chunk) -> Iterator[Record]:
+    for records, appended in chunk.runs():
+        for record in records:
+            yield Record(
+                chunk.tp.topic,
+                chunk.tp.partition,
+                record.offset,
+                record.timestamp if appended is None else appended,
+                record.key,
+                record.value,
+                tuple(record.headers),
+                record.error if type(record) is UnreadableBatch else None,
+            )
 
 
 class _Rebalance(ConsumerRebalanceListener):

@@ -8,11 +8,9 @@ from collections import deque
 from types import TracebackType
 from typing import Self
 
-from aiokafka import ConsumerRecord
-
 from stream_ensemble import config
 from stream_ensemble.errors import StreamEnsembleError
-from stream_ensemble.sdk.consuming import Start, TopicReader
+from stream_ensemble.sdk.consuming import Record, Start, TopicReader
 from stream_ensemble.sdk.fused_records import FusedRecord, fused_rows
 from stream_ensemble.sdk.lookup import ensemble_of
 
@@ -61,7 +59,7 @@ class FusedConsumer:
             start=Start.BEGINNING if from_beginning else Start.END,
             on_revoked=self._give_up_waiting,
         )
-        self._waiting: deque[ConsumerRecord] = deque()
+        self._waiting: deque[Record] = deque()
         self._rows: deque[FusedRecord] = deque()
         #: Partition and offset after the record whose last row was handed out.
         self._taken: tuple[int, int] | None = None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import msgspec
-from aiokafka import ConsumerRecord
 
 from stream_ensemble.columnar import fuseds
 from stream_ensemble.columnar.forms import form_of
 from stream_ensemble.errors import RecordError
 from stream_ensemble.messages import FORMAT_COLUMNS, HEADER_CREDIT, UNREADABLE, Fused
+from stream_ensemble.sdk.consuming import Record
 from stream_ensemble.sdk.lookup import traceparent, traceparent_of
 
 
@@ -27,7 +27,7 @@ class FusedRecord(Fused, kw_only=True):
 _decode = msgspec.json.Decoder(FusedRecord).decode
 
 
-def fused_rows(record: ConsumerRecord) -> list[FusedRecord]:
+def fused_rows(record: Record) -> list[FusedRecord]:
     """The fused records in ``record``: one, or the rows of a columnar one.
 
     Raises:
@@ -46,7 +46,9 @@ def fused_rows(record: ConsumerRecord) -> list[FusedRecord]:
     return rows
 
 
-def _rows(record: ConsumerRecord) -> list[FusedRecord]:
+def _rows(record: Record) -> list[FusedRecord]:
+    if record.error is not None:
+        raise record.error
     value = record.value or b""
     if form_of(record, [FORMAT_COLUMNS]) is None:
         alone = _decode(value)

@@ -14,7 +14,6 @@ from contextlib import suppress
 from typing import Any
 
 import msgspec
-from aiokafka import ConsumerRecord
 
 from stream_ensemble import config, messages
 from stream_ensemble.core.tasks.choose import domain_of
@@ -22,7 +21,7 @@ from stream_ensemble.errors import StreamEnsembleError
 from stream_ensemble.messages import UNREADABLE, Prediction
 from stream_ensemble.sdk.answering import Answering, Predict, Request
 from stream_ensemble.sdk.batch_gate import BatchGate
-from stream_ensemble.sdk.consuming import Start, TopicReader
+from stream_ensemble.sdk.consuming import Record, Start, TopicReader
 from stream_ensemble.sdk.lookup import ensemble_of, requests_topic, traceparent_of
 from stream_ensemble.sdk.predictions import PredictionPublisher
 from stream_ensemble.sdk.wire import Wire
@@ -161,15 +160,17 @@ class ModelWorker:
                 return
         await self._committed({record.partition: record.offset + 1 for record in records})
 
-    async def _polled(self) -> list[ConsumerRecord]:
+    async def _polled(self) -> list[Record]:
         try:
             return await self._reader.poll(self._max_batch)
         except StreamEnsembleError as error:
             await self._wait_out(error)
             return []
 
-    def _read(self, record: ConsumerRecord) -> Request | None:
+    def _read(self, record: Record) -> Request | None:
         """The request in ``record``; None when it cannot be read or does not ask this member."""
+        if record.error is not None:
+            return None
         try:
             request = self._decode(record.value or b"")
         except UNREADABLE as error:

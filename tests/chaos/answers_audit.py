@@ -16,20 +16,24 @@ from tests.chaos.topic_log import Record
 Place = tuple[str, int, int]
 FORWARDED, SOURCE = "stream-ensemble-forwarded", "stream-ensemble-source"
 DEAD_LETTER = "stream-ensemble-dead-letter"
-#: So long a record may take to be read, or an answer to be written: what came meanwhile was not known.
-_UNDER_WAY_MS = 300
 _OUR_CAUSES = {"unreadable", "capacity", "early"}
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the run's ensemble was told."""
+    """What the run's ensemble was told.
+
+    Attributes:
+        under_way_ms: from the append of a record until an answer that knows of it is appended, at most: what
+            came meanwhile was not known.
+    """
 
     members: tuple[str, ...]
     classes: tuple[str, ...]
     partitions: int
     deadline_ms: int
     silence_ms: int
+    under_way_ms: int = 300
 
 
 @dataclass(slots=True)
@@ -200,7 +204,7 @@ class AnswersAudit:
 
     def _was_silent(self, there: Record, answered_ms: int) -> bool:
         """Nothing of the member was there for the whole window, as far as the one who answered could see."""
-        begin, end = answered_ms - self._rules.silence_ms, answered_ms - _UNDER_WAY_MS
+        begin, end = answered_ms - self._rules.silence_ms, answered_ms - self._rules.under_way_ms
         return not any(begin <= each < end for each in self._readable[there.topic, there.partition])
 
     def _count(self, request_id: str, predictions: Iterable[_Prediction], answered: bool) -> None:
