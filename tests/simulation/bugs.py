@@ -30,6 +30,7 @@ from stream_ensemble.kafka.end_proofs import EndProofs
 from stream_ensemble.kafka.fenced_producer import FencedProducer
 from stream_ensemble.kafka.transactional_output import TransactionalOutput
 from stream_ensemble.kafka.transport import ChunkConsumer
+from stream_ensemble.learner import partition as learner_partition
 from stream_ensemble.learner import restore
 from stream_ensemble.learner.partition import LearnerPartition
 from stream_ensemble.learner.publisher import WeightsPublisher
@@ -362,6 +363,18 @@ BUGS: dict[str, Bug] = {
         matching,
         "_learn",
         rewritten("return back, added._replace(first=False)", "return (added._replace(first=False),)"),
+    ),
+    "segments left behind at takeover": Bug(
+        learner_partition,
+        "restore",
+        rewritten(
+            "for key, stored in usable.items()", "for key, stored in usable.items() if not key.segment"
+        ),
+    ),
+    "segments not written again after a loss": Bug(
+        WeightsPublisher,
+        "_write_all_again",
+        rewritten("dict(self._all)", "{k: one for k, one in self._all.items() if not k.segment}"),
     ),
     "Redis marker not checked": Bug(WeightsPublisher, "check", _never_looked),
 }

@@ -18,12 +18,14 @@ from stream_ensemble.core.labels.matching import Charge, give_up_orphans, take_l
 from stream_ensemble.core.learning.contribution import Contribution, to_bytes
 from stream_ensemble.core.learning.control import NOTHING
 from stream_ensemble.core.tasks.classification import Classes
+from stream_ensemble.errors import StateError
 from stream_ensemble.kafka.chunks import Chunk, Columns
 from stream_ensemble.learner import answers
 from stream_ensemble.learner.applied_topic import decode_applied, is_trial
 from stream_ensemble.learner.reading import FeedbackReader
 from stream_ensemble.learner.standing import Standing
 from stream_ensemble.messages import ControlState
+from stream_ensemble.stores.cold_mark import decode_mark
 from stream_ensemble.stores.contribution_field import decode_field, decode_marker
 from stream_ensemble.stores.contributions import Key, Marker, Order
 from stream_ensemble.stores.control_state import CONTROLS
@@ -39,9 +41,9 @@ _TOLERANCE = 1e-12
 class _Single(NamedTuple):
     """A single run in order: what it learned, the charges, what became of labels."""
 
-    part: Contribution | None
+    parts: BySegment
     #: Says the same with every charge added, whatever its sign: the sum of |increments|.
-    scale: Callable[[], Contribution]
+    scale: Callable[[], BySegment]
     changes: Changes
     generation: int
     controls: ControlState
@@ -103,12 +105,12 @@ class LabelsCheck:
         standing = nothing.after(charges, changes, over, None, found.controls).standing
 
         @cache
-        def scale() -> Contribution:
+        def scale() -> BySegment:
             added: list[Charge] = [one._replace(sign=1) for one in charges]
-            return nothing.after(added, changes, over, None, found.controls).standing.learned.by_segment[None]
+            return nothing.after(added, changes, over, None, found.controls).standing.learned.by_segment
 
-        whole = standing.learned.by_segment.get(None)
-        return _Single(whole, scale, changes, standing.learned.generation, standing.controls, refused)
+        learned = standing.learned
+        return _Single(learned.by_segment, scale, changes, learned.generation, standing.controls, refused)
 
     # --- comparisons --------------------------------------------------------------------------------
 
@@ -153,7 +155,7 @@ class LabelsCheck:
             and a.fused.components
             and self._generation(single, a.fused.credit.everywhere) == single.generation
         }
-        n = 0 if single.part is None else single.part.n
+        n = single.parts[None].n if None in single.parts else 0
         self._must(
             n == len(pooled & best.keys()),
             f"n of {number} is {n}, {len(pooled & best.keys())} are labelled",
@@ -176,64 +178,80 @@ class LabelsCheck:
             self._must(one == other, f"label of {request_id}: {other}, in one go {one}")
 
     def _check_contributions(self, number: int, single: _Single) -> None:
-        part = self._standing(number)
-        if part is None or single.part is None:
-            self._must(part is single.part, f"partition {number} learned {part}, in one go {single.part}")
-            return
-        self._must(part.n == single.part.n, f"n of partition {number} is {part.n}, in one go {single.part.n}")
-        self._must(
-            part.clock == single.part.clock,
-            f"clock of partition {number}: {part.clock}, {single.part.clock}",
-        )
-        for name, expected in single.part.sums.items():
+        parts = self._standing(number)
+        for segment in sorted({*parts, *single.parts}, key=str):
+            where = f"partition {number}" + (f", segment {segment}" if segment else "")
+            part, alone = parts.get(segment), single.parts.get(segment)
+            if part is not None and alone is not None:
+                self._compare(where, part, alone, lambda segment=segment: single.scale()[segment])
+            elif segment is None or (part or alone).n:
+                # A segment of which all was forgotten since may be known here or there only.
+                self._must(False, f"{where} learned {part}, in one go {alone}")
+
+    def _compare(
+        self, where: str, part: Contribution, alone: Contribution, scale: Callable[[], Contribution]
+    ) -> None:
+        self._must(part.n == alone.n, f"n of {where} is {part.n}, in one go {alone.n}")
+        self._must(part.clock == alone.clock, f"clock of {where}: {part.clock}, {alone.clock}")
+        for name, expected in alone.sums.items():
             off = np.abs(part.sums[name] - expected)
             # What was added up is no less than what it came to, which as a rule decides.
-            if (off > _TOLERANCE * np.abs(expected)).any():
-                scale = _scale(single.scale().sums, name)
-                if (off > _TOLERANCE * scale).any():
-                    self._world.violation(f"{name} of partition {number} is off by {off}")
-        for name, expected in single.part.maxima.items():
+            as_a_rule = (off <= _TOLERANCE * np.abs(expected)).all()
+            if not as_a_rule and (off > _TOLERANCE * _scale(scale().sums, name)).any():
+                self._world.violation(f"{name} of {where} is off by {off}")
+        for name, expected in alone.maxima.items():
             # A label that was overtaken before it was learned leaves no maximum.
             if (part.maxima[name] > expected * (1 + _TOLERANCE)).any():
-                self._world.violation(f"{name} of partition {number}: {part.maxima[name]} above {expected}")
+                self._world.violation(f"{name} of {where}: {part.maxima[name]} above {expected}")
 
-    def _standing(self, number: int) -> Contribution | None:
+    def _standing(self, number: int) -> BySegment:
         for worker in self._world.running(Learner):
             for (_, place), partition in worker.owner.partitions.items():
                 if place == number:
-                    found: Contribution | None = partition.standing.learned.by_segment.get(None)
+                    found: BySegment = partition.standing.learned.by_segment
                     return found
-        return None
+        return BySegment()
 
     def _check_published(self, number: int) -> None:
-        key = Key(self._ensemble.task)
-        newest = None
+        newest: dict[Key, tuple[Order, Contribution]] = {}
         last = Order(0, 0, 0)
         for record in self._columns(self._topics.weights, number).records:
             if record.key == encode_key(CONTROLS):
                 last = max(last, decode_controls(record.value).order)
             else:
-                newest = decode_weights(record.value)
+                key, order, _, part = decode_weights(record.value)
+                newest[key] = order, part
+                last = max(last, order)
         standing = self._standing(number)
-        if newest is None or standing is None:
-            self._must(standing is None, f"partition {number} learned something and wrote no weights")
-            return
-        _, order, _, part = newest
+        written = {key.segment for key in newest}
         self._must(
-            to_bytes(part) == to_bytes(standing),
-            f"weights record of partition {number} is not what stands",
+            written == {*standing}, f"partition {number} wrote weights of {written}, not of {standing}"
         )
-        hashes = self._world.redis.hashes
-        raw, marker = hashes.get(key, {}).get(number, b""), hashes.get(None, {}).get(number, b"")
-        try:
-            stored = decode_field(key, number, raw)
-            same = stored.order == order and stored.value == to_bytes(part)
-            self._must(same, f"Redis has {stored.order} of partition {number}, not {order}")
+        for key, (order, part) in newest.items():
+            if key.segment in standing:
+                same = to_bytes(part) == standing.packed(key.segment)
+                self._must(same, f"weights record of {key}, partition {number}, is not what stands")
+            try:
+                self._check_redis(key, number, order, to_bytes(part))
+            except StateError as error:
+                self._must(False, f"Redis has of {key}, partition {number}: {error}")
+        if newest:
+            marker = self._world.redis.hashes.get(None, {}).get(number, b"")
             found = decode_marker(number, marker)
-            last = max(last, order)
             self._must(found == Marker(last, complete=True), f"marker of {number}: {found}, not {last}")
-        except Exception as error:
-            self._world.violation(f"Redis of partition {number}: {error!r}")
+
+    def _check_redis(self, key: Key, number: int, order: Order, value: bytes) -> None:
+        """A contribution stands there as in the topic, or a mark says that it is cold."""
+        redis = self._world.redis
+        raw = redis.hashes.get(key, {}).get(number)
+        if raw is not None:
+            stored = decode_field(key, number, raw)
+            same = (stored.order, stored.value) == (order, value)
+            self._must(same, f"Redis has {stored.order} of {key}, partition {number}, not {order}")
+            return
+        self._must(key in redis.marks, f"Redis has nothing of {key}, partition {number}")
+        left = decode_mark(key, redis.marks[key]) if key in redis.marks else {}
+        self._must(left.get(number) == order, f"the mark of {key} is {left}, {number} is at {order}")
 
     def _check_orders(self, single: _Single) -> None:
         """Every fuser knows of pins what a partition's records come to: all partitions have them all."""

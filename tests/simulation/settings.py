@@ -22,6 +22,7 @@ LATENESS_S = 30.0
 ORPHAN_S = 60.0
 LABEL_S = 90.0
 HOLD_LIMIT_S = 0.8
+COLD_S = 1.5
 #: The pause between two tries of an answer that its topic does not take.
 TOO_LARGE_S = 0.5
 
@@ -50,6 +51,8 @@ def settings(variant: int) -> config.Settings:
             flush_interval_ms=500,
             orphan_horizon_s=ORPHAN_S,
             label_horizon_s=LABEL_S,
+            # The hosts' clocks are minutes apart: some segments go cold at once and come back, some never do.
+            cold_segment_s=COLD_S if variant % 3 else 0.0,
         ),
     } | _VARIANTS[variant]
     return config.Settings(

@@ -35,6 +35,8 @@ _ODD = {
 }  # fmt: skip
 #: The member that is retired and admitted.
 COMING = MEMBERS[-1]
+#: Segments that requests name.
+SEGMENTS = ("shop", "web", "phone")
 #: These are bad, late or duplicate; the others only unusual.
 WRONG = ("again", "conflicting", "late", "old", "bad", "label")
 _EIGHTHS, _BROKEN = 8, 3
@@ -97,6 +99,9 @@ class _Writer:
         self.odd: dict[str, int] = {}
         #: Apart from the others, so that a seed's other records stay what they are without its orders.
         self.of_orders = random.Random(seed ^ 0x0DE5)
+        self.of_segments = random.Random(seed ^ 0x5E6)
+        #: In half of the schedules most requests name a segment.
+        self.with_segment = self.of_segments.choice((0.0, 0.8))
         #: Who sends columnar records, if anybody.
         self.columnar = self.rng.choice((None, None, *range(len(MEMBERS))))
         self.broken = self.rng.sample(range(_EIGHTHS), _BROKEN)
@@ -135,6 +140,8 @@ class _Writer:
             said["deadline_ms"] = rng.choice((200, 2 * DEADLINE_MS))
         if draw > 0.9:
             said["segment"] = "shop"
+        elif self.of_segments.random() < self.with_segment:
+            said["segment"] = self.of_segments.choice(SEGMENTS)
         # Before, between and after the predictions.
         when = max(0.0, at + rng.choice((-0.1, 0.1, 2.5)))
         return [self.record(when, self.topics.requests, number, said)]
@@ -309,6 +316,8 @@ class _Writer:
             # Log time goes on in this topic too: what waits in shadow for nobody is given up.
             number = self.places.index(place, REQUESTS)
             said = {"version": 1, "kind": "request", "request_id": self.ids[number].decode()}
+            if self.with_segment:
+                said["segment"] = SEGMENTS[place]
             found.append(self.record(0.0, self.topics.requests, number, said))
         for number in range(REQUESTS, REQUESTS + TAIL):
             at = TAIL_SPAN_S * rng.random()

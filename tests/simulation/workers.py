@@ -20,8 +20,11 @@ from tests.simulation.consumer import SimulatedConsumer
 from tests.simulation.loop import Crashed
 from tests.simulation.network import Process
 from tests.simulation.stores import RedisClient
+from tests.simulation.traffic import SEGMENTS
 
 _POLL_S = 1.0
+#: One less than there are, so that some are dropped and read again.
+_SEGMENTS_HELD = len(SEGMENTS) - 1
 
 
 class Worker(ABC):
@@ -101,6 +104,7 @@ class Fuser(Worker):
                 options, settings.topics(world.variant).weights, settings.PARTITIONS, 0
             ),
             poll_interval_s=_POLL_S,
+            segments=_SEGMENTS_HELD,
             clock=process.time,
         )
         ensemble = replace(template, weights=self.view)

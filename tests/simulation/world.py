@@ -29,6 +29,7 @@ from tests.simulation.workers import KINDS, Fuser, Learner, Worker
 _OLD_MS = int(1000 * (settings.ORPHAN_S + settings.LATENESS_S))
 #: A fence follows the answer to its heartbeat without a wait.
 _AT_ONCE_S = 0.01
+_LOWEST = Order(0, 0, 0)
 Say = Callable[[str, str, str], None]
 
 
@@ -324,6 +325,15 @@ class World:
                 used = {number: encode_order(stored.order) for number, stored in held}
                 if worker.view.degraded or used != stands[key]:
                     return f"{worker.process.name} uses {used} of {key}, {worker.view.detail}"
+            for segment, held in worker.view.segments._held.items():
+                stored = hashes.get(Key(keys[0].task, segment), {})
+                older = {
+                    n
+                    for n, raw in stored.items()
+                    if order_digits(raw) != encode_order(held.orders.get(n, _LOWEST))
+                }
+                if older:
+                    return f"{worker.process.name} holds of segment {segment} what {older} said before"
         return None
 
     def settle(self, least: float, limit: float) -> str | None:
