@@ -15,20 +15,11 @@ from tests.integration.sdk_topics import (
     TRACE,
     committed,
     fused_value,
-    make_topics,
-    settings_of,
     topics_of,
     write,
 )
 
 WAIT_S = 30.0
-
-
-@pytest.fixture
-def settings(kafka_bootstrap: str, ensemble_name: str, runner: asyncio.Runner) -> config.Settings:
-    made = settings_of(kafka_bootstrap, ensemble_name)
-    runner.run(make_topics(made))
-    return made
 
 
 async def take(consumer: FusedConsumer, count: int) -> list[FusedRecord]:

@@ -27,21 +27,12 @@ from tests.integration.sdk_topics import (
     TRACE,
     committed,
     fused_value,
-    make_topics,
-    settings_of,
     topics_of,
 )
 
 WAIT_S = 30.0
 P = 1
 BLOCK = CreditBlock(algorithm="a", generation=0, n=0, members=("a", "b"), values="AA==")
-
-
-@pytest.fixture
-def settings(kafka_bootstrap: str, ensemble_name: str, runner: asyncio.Runner) -> config.Settings:
-    made = settings_of(kafka_bootstrap, ensemble_name)
-    runner.run(make_topics(made))
-    return made
 
 
 def columnar(*ids: str) -> bytes:

@@ -40,13 +40,6 @@ from tests.integration.sdk_topics import (
 )
 
 
-@pytest.fixture
-def settings(kafka_bootstrap: str, ensemble_name: str, runner: asyncio.Runner) -> config.Settings:
-    made = settings_of(kafka_bootstrap, ensemble_name)
-    runner.run(make_topics(made))
-    return made
-
-
 def placed_by_librdkafka(settings: config.Settings, topic: str, keys: list[bytes]) -> dict[bytes, int]:
     placed: dict[bytes, int] = {}
 

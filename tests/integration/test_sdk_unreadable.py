@@ -17,22 +17,13 @@ from tests.integration.sdk_topics import (
     PARTITIONS,
     RIGHT,
     fused_value,
-    make_topics,
     read_until,
-    settings_of,
     topics_of,
 )
 from tests.integration.test_unreadable_batches import UNREADABLE
 from tests.raw_records import append
 
 WAIT_S = 60.0
-
-
-@pytest.fixture
-def settings(kafka_bootstrap: str, ensemble_name: str, runner: asyncio.Runner) -> config.Settings:
-    made = settings_of(kafka_bootstrap, ensemble_name)
-    runner.run(make_topics(made))
-    return made
 
 
 async def spoil(settings: config.Settings, topic: str, partition: int) -> None:

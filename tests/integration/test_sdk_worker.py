@@ -25,10 +25,8 @@ from tests.integration.sdk_topics import (
     TRACE,
     committed,
     ends,
-    make_topics,
     read,
     read_until,
-    settings_of,
     topics_of,
     write,
 )
@@ -39,13 +37,6 @@ WAIT_S = 30.0
 def group_of(settings: config.Settings) -> str:
     """The consumer group of member a's workers."""
     return f"{settings.app}-model-{next(iter(settings.ensembles))}-a"
-
-
-@pytest.fixture
-def settings(kafka_bootstrap: str, ensemble_name: str, runner: asyncio.Runner) -> config.Settings:
-    made = settings_of(kafka_bootstrap, ensemble_name)
-    runner.run(make_topics(made))
-    return made
 
 
 @asynccontextmanager
