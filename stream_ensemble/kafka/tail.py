@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import numpy as np
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
 
@@ -75,7 +76,14 @@ class LogReader:
     async def offset_at(self, tp: TopicPartition, timestamp_ms: int) -> int | None:
         """First offset appended at or after a time; None when there is none."""
         found = await self._consumer.offsets_for_times({tp: max(0, timestamp_ms)})
-        return None if found[tp] is None else int(found[tp].offset)
+        if found[tp] is not None:
+            return int(found[tp].offset)
+        # One broker's word that there is none. If it lags, all there is may be what it does not know yet.
+        async for columns in self._newest(tp, timestamp_ms):
+            since = np.flatnonzero(columns.appended >= timestamp_ms)
+            if len(since):
+                return int(columns.offsets[since[0]])
+        return None
 
     async def read(self, tp: TopicPartition, start: int, end: int) -> AsyncIterator[Columns]:
         """All records of ``tp`` from ``start`` up to (not including) ``end``, chunk by chunk.
@@ -110,16 +118,25 @@ class LogReader:
 
     async def last_time(self, tp: TopicPartition) -> int | None:
         """Append time (ms) of the last record; None when the partition holds none."""
+        newest = None
+        async for columns in self._newest(tp):
+            newest = int(columns.appended[-1])
+        return newest
+
+    async def _newest(self, tp: TopicPartition, since_ms: int | None = None) -> AsyncIterator[Columns]:
+        """The last records, up to the proved end: some, from one appended before ``since_ms`` on if there is
+        any. None, if there are no records.
+        """
         begin, end = await self.begin_and_end(tp)
         reach = 16
         while True:
             start = max(begin, end - reach)
-            newest = None
-            async for columns in self.read(tp, start, end):
-                newest = int(columns.appended[-1])
-            if newest is not None or start == begin:
-                return newest
+            first = await self.first_time(tp, start, end)
+            if start == begin or (first is not None and (since_ms is None or first < since_ms)):
+                break
             reach *= 16
+        async for columns in self.read(tp, start, end):
+            yield columns
 
     async def _position(self, tp: TopicPartition) -> int:
         async with asyncio.timeout(self._timeout_s):

@@ -399,10 +399,15 @@ class AsideConsumer:
         return dict.fromkeys(tps, 0)
 
     async def offsets_for_times(self, times: Mapping[TopicPartition, int]) -> dict[TopicPartition, Any]:
-        """By the append time of the batches."""
+        """By the append time of the batches that the node has which is asked."""
         ((tp, timestamp),) = times.items()
-        found = await self._process.ask(self._broker.logs[tp].offset_at, timestamp)
+        found = await self._process.ask(self._offset_at, tp, timestamp)
         return {tp: None if found is None else SimpleNamespace(offset=found)}
+
+    def _offset_at(self, tp: TopicPartition, timestamp: int) -> int | None:
+        found = self._broker.logs[tp].offset_at(timestamp)
+        end, _ = self._client.end(self._client.leader, tp)
+        return None if found is None or found >= end else found
 
     def assign(self, tps: Sequence[TopicPartition]) -> None:
         """See aiokafka."""
