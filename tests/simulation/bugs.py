@@ -128,8 +128,12 @@ def _oversized(seed: int) -> Schedule:
 
 
 def _at_the_cap(seed: int) -> Schedule:
-    """With the settings of a low cap of open requests."""
-    return Schedule(3 + VARIANTS * seed)
+    """With the settings of a low cap of open requests, while a member cannot be read: the others are held."""
+    away = [
+        Fault(0.3, "unreadable", f"{settings.NAME}.predictions.a/{number}", 1.8)
+        for number in range(settings.PARTITIONS)
+    ]
+    return Schedule(3 + VARIANTS * seed, instead=tuple(away))
 
 
 def _busy(seed: int) -> Schedule:
