@@ -11,7 +11,7 @@ from typing import Self
 from stream_ensemble import config
 from stream_ensemble.errors import StreamEnsembleError
 from stream_ensemble.sdk.consuming import Record, Start, TopicReader
-from stream_ensemble.sdk.fused_records import FusedRecord, fused_rows
+from stream_ensemble.sdk.fused_records import FusedRecord, fused_rows, unreadable
 from stream_ensemble.sdk.lookup import ensemble_of
 
 log = logging.getLogger(__name__)
@@ -108,6 +108,8 @@ class FusedConsumer:
         record = self._waiting.popleft()
         # One that cannot be read counts when whoever met it iterates on.
         self._taken = (record.partition, record.offset + 1)
+        if record.error is not None:
+            raise unreadable(record, record.error)
         self._rows.extend(fused_rows(record))
 
     def _count_taken(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+from aiokafka import ConsumerRecord
 
 from stream_ensemble.columnar import fuseds
 from stream_ensemble.columnar.forms import form_of
@@ -27,7 +28,7 @@ class FusedRecord(Fused, kw_only=True):
 _decode = msgspec.json.Decoder(FusedRecord).decode
 
 
-def fused_rows(record: Record) -> list[FusedRecord]:
+def fused_rows(record: Record | ConsumerRecord) -> list[FusedRecord]:
     """The fused records in ``record``: one, or the rows of a columnar one.
 
     Raises:
@@ -36,8 +37,7 @@ def fused_rows(record: Record) -> list[FusedRecord]:
     try:
         rows = _rows(record)
     except (*UNREADABLE, RecordError) as error:
-        where = f"{record.topic}-{record.partition} at offset {record.offset}"
-        raise RecordError("unreadable", f"{where}: {error}") from error
+        raise unreadable(record, error) from error
     for place, row in enumerate(rows):
         row.partition = record.partition
         row.offset = record.offset
@@ -46,9 +46,13 @@ def fused_rows(record: Record) -> list[FusedRecord]:
     return rows
 
 
-def _rows(record: Record) -> list[FusedRecord]:
-    if record.error is not None:
-        raise record.error
+def unreadable(record: Record | ConsumerRecord, error: Exception) -> RecordError:
+    """Says which record it was."""
+    where = f"{record.topic}-{record.partition} at offset {record.offset}"
+    return RecordError("unreadable", f"{where}: {error}")
+
+
+def _rows(record: Record | ConsumerRecord) -> list[FusedRecord]:
     value = record.value or b""
     if form_of(record, [FORMAT_COLUMNS]) is None:
         alone = _decode(value)

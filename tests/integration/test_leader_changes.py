@@ -92,7 +92,7 @@ def false_ends(ends: list[tuple[TopicPartition, EndEvidence]], acknowledged: Ack
     ]
 
 
-@pytest.mark.timeout(170)
+@pytest.mark.timeout(200)
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 async def test_no_end_is_proved_that_lies_before_what_was_acknowledged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -101,7 +101,7 @@ async def test_no_end_is_proved_that_lies_before_what_was_acknowledged(
     brokers = Brokers(3, tmp_path)
     await brokers.start()
     try:
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(150):
             await _change_leaders(brokers)
     finally:
         await brokers.stop()
@@ -129,10 +129,14 @@ async def _change_leaders(brokers: Brokers) -> None:
             asyncio.create_task(look_aside(options, acknowledged, aside)),
         ]
         await asyncio.sleep(1.0)
-        for node in brokers.nodes:
+        # A stopped broker names such an end as a rule, not always.
+        for place in range(3 * len(brokers.nodes)):
+            node = brokers.nodes[place % len(brokers.nodes)]
             await asyncio.to_thread(node.stop)
             await asyncio.to_thread(node.start)
             await asyncio.sleep(2.0)
+            if place + 1 >= len(brokers.nodes) and false_ends(proofs.fetched, acknowledged):
+                break
         ended = [task.exception() for task in tasks if task.done()]
         for task in tasks:
             task.cancel()
