@@ -162,13 +162,14 @@ class AnswersCheck:
     def _check_fates(self, request_id: bytes, answer: Answer, name: str, rows: Any, used: Any) -> None:
         fused, asleep = answer.fused, answer.fused.asleep or {}
         expected = self._requests[request_id][1].members if request_id in self._requests else None
-        if self._retired and name == COMING and name not in asleep and name not in fused.sources:
-            # In shadow: the answer does not say that it had none, and what repeats one that waited in vain
-            # for its request is a duplicate of what is late in the end.
-            rows = [row for row in rows if row.awake]
+        if self._retired and name == COMING and name not in fused.sources:
+            # In shadow: what repeats one that waited in vain for its request is a duplicate of what is late in
+            # the end, and the answer does not say that it had none.
             late = [row for row in rows if row.origin in self._late and not _too_old(row)]
             if late:
                 rows = [row for row in rows if _too_old(row) or row in late]
+            if name not in asleep:
+                rows = [row for row in rows if row.awake]
         elif expected is not None and name not in expected and name not in fused.sources:
             # Nobody asked it: the answer does not say that it had none.
             rows = [row for row in rows if row.awake]

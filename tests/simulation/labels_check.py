@@ -184,8 +184,8 @@ class LabelsCheck:
             part, alone = parts.get(segment), single.parts.get(segment)
             if part is not None and alone is not None:
                 self._compare(where, part, alone, lambda segment=segment: single.scale()[segment])
-            elif segment is None or (part or alone).n:
-                # A segment of which all was forgotten since may be known here or there only.
+            elif (part or alone).n:
+                # What has learned nothing since a reset may be said to have, or not be said.
                 self._must(False, f"{where} learned {part}, in one go {alone}")
 
     def _compare(
