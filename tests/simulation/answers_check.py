@@ -163,8 +163,8 @@ class AnswersCheck:
         fused, asleep = answer.fused, answer.fused.asleep or {}
         expected = self._requests[request_id][1].members if request_id in self._requests else None
         if self._retired and name == COMING and name not in fused.sources:
-            # In shadow: what repeats one that waited in vain for its request is a duplicate of what is late in
-            # the end, and the answer does not say that it had none.
+            # In shadow: what repeats one that waited in vain for its request is a duplicate of what is late
+            # in the end, and the answer does not say that it had none.
             late = [row for row in rows if row.origin in self._late and not _too_old(row)]
             if late:
                 rows = [row for row in rows if _too_old(row) or row in late]
