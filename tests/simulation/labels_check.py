@@ -193,6 +193,9 @@ class LabelsCheck:
     ) -> None:
         self._must(part.n == alone.n, f"n of {where} is {part.n}, in one go {alone.n}")
         self._must(part.clock == alone.clock, f"clock of {where}: {part.clock}, {alone.clock}")
+        if part.sums.keys() != alone.sums.keys():
+            self._world.violation(f"{where} has {sorted(part.sums)}, in one go {sorted(alone.sums)}")
+            return
         for name, expected in alone.sums.items():
             off = np.abs(part.sums[name] - expected)
             # What was added up is no less than what it came to, which as a rule decides.
