@@ -26,7 +26,7 @@ from stream_ensemble.learner.reading import FeedbackReader
 from stream_ensemble.learner.standing import Standing
 from stream_ensemble.messages import ControlState
 from stream_ensemble.stores.cold_mark import decode_mark
-from stream_ensemble.stores.contribution_field import decode_field, decode_marker
+from stream_ensemble.stores.contribution_field import decode_field, encode_marker
 from stream_ensemble.stores.contributions import Key, Marker, Order
 from stream_ensemble.stores.control_state import CONTROLS
 from stream_ensemble.stores.memory_labels import MemoryLabelStore
@@ -239,9 +239,9 @@ class LabelsCheck:
             except StateError as error:
                 self._must(False, f"Redis has of {key}, partition {number}: {error}")
         if newest:
-            marker = self._world.redis.hashes.get(None, {}).get(number, b"")
-            found = decode_marker(number, marker)
-            self._must(found == Marker(last, complete=True), f"marker of {number}: {found}, not {last}")
+            raw = self._world.redis.hashes.get(None, {}).get(number, b"")
+            same = raw == encode_marker(number, Marker(last, complete=True))
+            self._must(same, f"the marker of {number} in Redis is {raw!r}, not at {last}")
 
     def _check_redis(self, key: Key, number: int, order: Order, value: bytes) -> None:
         """A contribution stands there as in the topic, or a mark says that it is cold."""
@@ -252,9 +252,8 @@ class LabelsCheck:
             same = (stored.order, stored.value) == (order, value)
             self._must(same, f"Redis has {stored.order} of {key}, partition {number}, not {order}")
             return
-        self._must(key in redis.marks, f"Redis has nothing of {key}, partition {number}")
         left = decode_mark(key, redis.marks[key]) if key in redis.marks else {}
-        self._must(left.get(number) == order, f"the mark of {key} is {left}, {number} is at {order}")
+        self._must(left.get(number) == order, f"Redis has the mark {left} of {key}, {number} is at {order}")
 
     def _check_orders(self, single: _Single) -> None:
         """Every fuser knows of pins what a partition's records come to: all partitions have them all."""

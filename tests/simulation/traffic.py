@@ -100,7 +100,7 @@ class _Writer:
         #: Apart from the others, so that a seed's other records stay what they are without its orders.
         self.of_orders = random.Random(seed ^ 0x0DE5)
         self.of_segments = random.Random(seed ^ 0x5E6)
-        #: In half of the schedules most requests name a segment.
+        #: In half of the schedules most records of requests name a segment.
         self.with_segment = self.of_segments.choice((0.0, 0.8))
         #: Who sends columnar records, if anybody.
         self.columnar = self.rng.choice((None, None, *range(len(MEMBERS))))
